@@ -1,0 +1,319 @@
+"""What the use cases need of the world: the catalogue, the index, the model. Implementations stand in their packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagewarden_server.matching.types import (
+    Bank,
+    BankKind,
+    Box,
+    Entry,
+    EntryState,
+    HashSignal,
+    NewEntry,
+    Policy,
+    SignalType,
+    Vectors,
+    VectorSpace,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHash:
+    """One hash as the index needs it: `key` is unique in the catalogue and never used again."""
+
+    key: int
+    bank: int
+    type: SignalType
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVector:
+    """One vector as the index needs it: `key` is unique among vectors and never used again."""
+
+    key: int
+    bank: int
+    space: VectorSpace
+    model: str
+    vector: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one committed change of the catalogue means for an index, in the order of `revision`.
+
+    Attributes:
+        revision: the number of the change, from 1, without gaps.
+        removed_bank: the key of a bank that is gone with all it had.
+        removed_hashes: keys that are no longer compared, with all the index needs to find them.
+        removed_vectors: the same of vectors; their `vector` may be empty.
+        added_hashes: what is compared from this change on.
+        added_vectors: the same of vectors.
+    """
+
+    revision: int
+    removed_bank: int | None = None
+    removed_hashes: Sequence[StoredHash] = ()
+    removed_vectors: Sequence[StoredVector] = ()
+    added_hashes: Sequence[StoredHash] = ()
+    added_vectors: Sequence[StoredVector] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A stored hash or vector near a query.
+
+    Attributes:
+        key: the StoredHash's or StoredVector's.
+        query: which row of the query found it.
+        value: Hamming distance for PDQ, cosine similarity for vectors, 0 for digests.
+    """
+
+    key: int
+    query: int
+    value: float
+
+
+class SearchIndex(Protocol):
+    """The index over all signals of all banks; thread-safe: searches run beside each other and beside changes."""
+
+    @property
+    def revision(self) -> int:
+        """The last change that is in force."""
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Bring changes into force, in order; a search sees all of a change or nothing of it."""
+
+    def find_digests(self, banks: Sequence[int], digests: Sequence[HashSignal]) -> list[Hit]:
+        """Equal digests in the given banks; Hit.query is the place in `digests`."""
+
+    def find_pdq(self, banks: Sequence[int], queries: Sequence[bytes], distance: int) -> list[Hit]:
+        """All hashes of the given banks within `distance` bits of a query: exact."""
+
+    def find_vectors(self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int) -> list[Hit]:
+        """The k nearest vectors of each bank to each query, by cosine similarity, nearest first within a query."""
+
+    def hash_count(self, banks: Sequence[int], type_: SignalType) -> int:
+        """How many hashes of a type the given banks have."""
+
+    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[str, int]:
+        """How many vectors of a space the given banks have, by model fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The model that answers now, as its card says.
+
+    Attributes:
+        label: for people and answers: name, version and the beginning of the fingerprint.
+        fingerprint: what decides the vectors, hashed: vectors of equal fingerprints are comparable.
+        dimensions: of `embedding` and `regions`.
+        semantic_dimensions: of `semantic`.
+        regions: the boxes that the rows of `regions` were pooled over, as fractions of the input.
+    """
+
+    label: str
+    fingerprint: str
+    dimensions: int
+    semantic_dimensions: int
+    regions: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What the model said of n pictures; all rows of unit norm.
+
+    Attributes:
+        model: the model that really answered.
+        embedding: float32 [n, dimensions], or None where not asked.
+        regions: float32 [n, len(model.regions), dimensions], or None where not asked.
+        semantic: float32 [n, semantic_dimensions], or None where not asked.
+    """
+
+    model: ModelInfo
+    embedding: Vectors | None
+    regions: NDArray[np.float32] | None
+    semantic: Vectors | None
+
+
+class Embedder(Protocol):
+    """The model, wherever it runs."""
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model that answers now; None while there is none that can be used."""
+
+    async def embed(self, images: NDArray[np.uint8], outputs: frozenset[str], time_limit: float | None) -> Embeddings:
+        """Ask for outputs (of `embedding`, `regions`, `semantic`) of uint8 pictures [n, 299, 299, 3].
+
+        Raises:
+            EmbeddingUnavailable: the model is not there, failed, answered nonsense or took longer than `time_limit`
+                seconds; the message says which.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A page of a listing: `next_after` is where the next one begins, or None."""
+
+    items: tuple[T, ...]
+    next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BankPatch:
+    """What to change of a bank: None leaves a field as it is."""
+
+    display_name: str | None = None
+    policy: Policy | None = None
+    enabled: bool | None = None
+    labels: Mapping[str, str] | None = None
+    keep_images: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPatch:
+    """What to change of an entry: None leaves a field as it is; `clear_expire_time` takes the time away."""
+
+    external_id: str | None = None
+    labels: tuple[str, ...] | None = None
+    metadata: Mapping[str, str] | None = None
+    source: str | None = None
+    brand: str | None = None
+    state: EntryState | None = None
+    expire_time: datetime | None = None
+    clear_expire_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's request_id with a hash of the method and the content it stands for."""
+
+    request_id: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What a change answered: its value and the revision that has it.
+
+    Attributes:
+        replayed: True where a repeat of the same request_id was answered from the first one's record.
+    """
+
+    value: T
+    revision: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddedEntry:
+    """One entry of a bulk add: the new one's id, or that of the one that has this hash already."""
+
+    entry_id: str
+    duplicate: bool
+
+
+class Catalog(Protocol):
+    """Banks, entries, signals, vectors, revisions: the truth. Blocking; thread-safe; each change is one transaction.
+
+    A change that returns is durable: it survives kill -9 and a power cut. One that raises left nothing.
+    """
+
+    @property
+    def id(self) -> str:
+        """The catalogue's own identifier (hexadecimal, made once): part of each revision token."""
+
+    def revision(self) -> int:
+        """The number of the last committed change; 0 for a new catalogue."""
+
+    def create_bank(
+        self,
+        bank_id: str,
+        kind: BankKind,
+        *,
+        policy: Policy,
+        display_name: str = "",
+        enabled: bool = True,
+        labels: Mapping[str, str] | None = None,
+        keep_images: bool = False,
+        once: Idempotency | None = None,
+    ) -> Written[Bank]:
+        """Make a bank. Raises BankExists, RequestIdReused."""
+
+    def get_bank(self, bank_id: str) -> Bank:
+        """One bank, with entry_count. Raises BankNotFound."""
+
+    def list_banks(self, *, after: int = 0, limit: int = 100) -> Page[Bank]:
+        """Banks in the order they were made, with entry_count; `after` is a Page's next_after."""
+
+    def all_banks(self) -> tuple[Bank, ...]:
+        """All banks, without entry_count; cheap enough for each check (cached by revision)."""
+
+    def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None = None) -> Written[Bank]:
+        """Change a bank. Raises BankNotFound, RequestIdReused."""
+
+    def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None = None) -> Written[int]:
+        """Delete a bank; the value is how many entries went with it. Raises BankNotFound, BankNotEmpty, RequestIdReused."""
+
+    def add_entry(self, bank_id: str, entry: NewEntry, *, once: Idempotency | None = None) -> Written[Entry]:
+        """Make one entry. Raises BankNotFound, EntryExists (an entry of the bank has the same SHA-256), RequestIdReused."""
+
+    def add_hashes(
+        self, bank_id: str, entries: Sequence[NewEntry], *, once: Idempotency | None = None
+    ) -> Written[list[AddedEntry]]:
+        """Make many entries of one hash each, all or none; a hash the bank has already is a duplicate, not an error."""
+
+    def find_hash(self, bank_id: str, signal: HashSignal) -> str | None:
+        """The id of the bank's entry that has this hash, or None. Raises BankNotFound."""
+
+    def get_entry(self, bank_id: str, entry_id: str) -> Entry:
+        """One entry with signals and thumbnail. Raises BankNotFound, EntryNotFound."""
+
+    def list_entries(
+        self,
+        bank_id: str,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        external_id: str = "",
+        label: str = "",
+        state: EntryState | None = None,
+    ) -> Page[Entry]:
+        """Entries with their signals in the order they were made. Raises BankNotFound."""
+
+    def update_entry(
+        self, bank_id: str, entry_id: str, patch: EntryPatch, *, once: Idempotency | None = None
+    ) -> Written[Entry]:
+        """Change an entry. Raises BankNotFound, EntryNotFound, RequestIdReused."""
+
+    def delete_entry(self, bank_id: str, entry_id: str, *, once: Idempotency | None = None) -> Written[None]:
+        """Delete an entry. Raises BankNotFound, EntryNotFound, RequestIdReused."""
+
+    def expire(self, now: datetime, limit: int = 1_000) -> int:
+        """Mark entries whose expire_time has passed as EXPIRED, as a change each call; how many."""
+
+    def entries_by_hash_key(self, keys: Sequence[int]) -> dict[int, Entry]:
+        """The entries (without signals) that stored hashes belong to; keys that are gone are left out."""
+
+    def entries_by_vector_key(self, keys: Sequence[int]) -> dict[int, Entry]:
+        """The entries (without signals) that stored vectors belong to; keys that are gone are left out."""
+
+    def changes(self, after: int, limit: int = 256) -> list[Change]:
+        """The changes after a revision, oldest first, as an index needs them."""
+
+    def live_hashes(self) -> Iterator[list[StoredHash]]:
+        """All hashes of active entries, in batches: what an index is rebuilt from, with `live_vectors`."""
+
+    def live_vectors(self) -> Iterator[list[StoredVector]]:
+        """All vectors of active entries, in batches."""

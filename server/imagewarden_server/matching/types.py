@@ -1,0 +1,269 @@
+"""The domain's words as types: banks, policies, entries, signals, matches, verdicts. No gRPC, no SQL.
+
+Enum values are stable: the catalogue stores them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""Unit vectors, float32, one a row: [n, dimensions]."""
+
+
+class BankKind(enum.StrEnum):
+    """What a bank is for."""
+
+    BANNED = "banned"
+    BRAND = "brand"
+    ALLOWED = "allowed"
+
+
+class Action(enum.IntEnum):
+    """What a match asks for, or what the caller should do; a greater value is stricter."""
+
+    ALLOW = 1
+    NOTE = 2
+    REVIEW = 3
+    BLOCK = 4
+
+
+class SignalType(enum.StrEnum):
+    """By what a picture can be recognised."""
+
+    SHA256 = "sha256"
+    SHA1 = "sha1"
+    MD5 = "md5"
+    PDQ = "pdq"
+    EMBEDDING = "embedding"
+    LOCAL = "local"
+    SEMANTIC = "semantic"
+
+
+DIGEST_BYTES: Mapping[SignalType, int] = {SignalType.SHA256: 32, SignalType.SHA1: 20, SignalType.MD5: 16}
+"""The digests, with their lengths in bytes."""
+
+HASH_BYTES: Mapping[SignalType, int] = {**DIGEST_BYTES, SignalType.PDQ: 32}
+"""What AddHashes takes, with the lengths in bytes."""
+
+
+class VectorSpace(enum.StrEnum):
+    """Which vectors are comparable with each other, beside being of one model.
+
+    COPY vectors recognise a picture (signal EMBEDDING of BANNED and ALLOWED banks), LOGO vectors a logo inside one
+    (signal EMBEDDING of BRAND banks), SEMANTIC vectors rank by meaning (signal SEMANTIC).
+    """
+
+    COPY = "copy"
+    LOGO = "logo"
+    SEMANTIC = "semantic"
+
+
+class Verdict(enum.StrEnum):
+    """What a check found."""
+
+    MATCH = "match"
+    NO_MATCH = "no_match"
+    UNDECIDED = "undecided"
+
+
+class UndecidedCode(enum.StrEnum):
+    """Why a check could not decide."""
+
+    UNDECODABLE = "undecodable"
+    TOO_PLAIN = "too_plain"
+    OVER_LIMITS = "over_limits"
+    EMBEDDING_UNAVAILABLE = "embedding_unavailable"
+    DEADLINE = "deadline"
+    REVISION_BEHIND = "revision_behind"
+
+
+class EntryState(enum.StrEnum):
+    """Whether an entry takes part in checks."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """From where on a signal of a bank matches.
+
+    Attributes:
+        value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest cosine similarity. Digests: unused.
+        disabled: the signal is not compared for the bank.
+    """
+
+    value: float
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a bank does with its matches; always complete, see `policy.default_policy`."""
+
+    action: Action
+    thresholds: Mapping[SignalType, Threshold]
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """A set of entries under one owner and one policy.
+
+    Attributes:
+        key: the catalogue's number of it.
+        id: the {bank} of its resource name.
+        entry_count: how many entries it has; 0 where the caller did not ask the catalogue to count.
+    """
+
+    key: int
+    id: str
+    kind: BankKind
+    display_name: str
+    policy: Policy
+    enabled: bool
+    labels: Mapping[str, str]
+    keep_images: bool
+    create_time: datetime
+    update_time: datetime
+    entry_count: int = 0
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"banks/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class HashSignal:
+    """A digest or a PDQ hash: `value` are its bytes; `quality` is PDQ's, or None where it is not known."""
+
+    type: SignalType
+    value: bytes
+    quality: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSignal:
+    """Unit vectors of one model: the views of one picture.
+
+    Attributes:
+        type: EMBEDDING or SEMANTIC.
+        space: with what they are comparable.
+        model: the fingerprint of the model that made them.
+        vectors: float32 [views, dimensions], unit norm.
+    """
+
+    type: SignalType
+    space: VectorSpace
+    model: str
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry to be made: what the owner says of it and its signals.
+
+    Attributes:
+        image: the file's bytes, only where the bank keeps them.
+        thumbnail: a small PNG, BRAND entries only.
+    """
+
+    hashes: tuple[HashSignal, ...] = ()
+    vectors: tuple[VectorSignal, ...] = ()
+    external_id: str = ""
+    labels: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    brand: str = ""
+    expire_time: datetime | None = None
+    thumbnail: bytes | None = None
+    image: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSummary:
+    """A stored signal in short: what an answer says of it."""
+
+    type: SignalType
+    hex: str = ""
+    quality: int | None = None
+    model: str = ""
+    views: int = 0
+    dimensions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored entry.
+
+    Attributes:
+        key: the catalogue's number of it.
+        id: the {entry} of its resource name.
+    """
+
+    key: int
+    id: str
+    bank_id: str
+    external_id: str
+    labels: tuple[str, ...]
+    metadata: Mapping[str, str]
+    source: str
+    brand: str
+    state: EntryState
+    expire_time: datetime | None
+    create_time: datetime
+    update_time: datetime
+    signals: tuple[SignalSummary, ...] = ()
+    thumbnail: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"banks/{self.bank_id}/entries/{self.id}"
+
+    def live(self, now: datetime) -> bool:
+        """Whether it takes part in a check made at `now`."""
+        return self.state is EntryState.ACTIVE and (self.expire_time is None or self.expire_time > now)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in a picture, as fractions of its displayed width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One entry that recognises the picture, by one signal; score, distance and threshold as the API states them."""
+
+    entry: Entry
+    bank: Bank
+    signal: SignalType
+    score: float
+    distance: float
+    threshold: float
+    action: Action
+    region: Box | None = None
+    frame: int = 0
+    cleared_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """One reason why a check could not decide, with the signals that were not compared for it."""
+
+    code: UndecidedCode
+    message: str
+    signals: tuple[SignalType, ...] = ()
