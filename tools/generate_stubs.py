@@ -1,7 +1,6 @@
 """Generate the Python stubs of protos/ into client/imagewarden/v1, or check that those committed are up to date.
 
-    python tools/generate_stubs.py            # write them
-    python tools/generate_stubs.py --check    # exit 1 and name the files that differ
+With --check nothing is written: it exits 1 and names the files that differ.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def generate(out: Path) -> None:
 def main() -> int:
     """Generate, then replace or compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the committed stubs are stale")
+    parser.add_argument("--check", action="store_true", help="exit 1 when the committed stubs are stale")
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)

@@ -1,4 +1,4 @@
-"""What the use cases need of the world: the catalogue, the index, the model. Implementations stand in their packages."""
+"""What the use cases need of the world: the catalogue, the index, the model; each is implemented in its package."""
 
 from __future__ import annotations
 
@@ -264,10 +264,10 @@ class Catalog(Protocol):
         """Change a bank. Raises BankNotFound, RequestIdReused."""
 
     def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None = None) -> Written[int]:
-        """Delete a bank; the value is how many entries went with it. Raises BankNotFound, BankNotEmpty, RequestIdReused."""
+        """Delete a bank; answers how many entries went with it. Raises BankNotFound, BankNotEmpty, RequestIdReused."""
 
     def add_entry(self, bank_id: str, entry: NewEntry, *, once: Idempotency | None = None) -> Written[Entry]:
-        """Make one entry. Raises BankNotFound, EntryExists (an entry of the bank has the same SHA-256), RequestIdReused."""
+        """Make one entry. Raises BankNotFound, EntryExists (one of the bank has its SHA-256), RequestIdReused."""
 
     def add_hashes(
         self, bank_id: str, entries: Sequence[NewEntry], *, once: Idempotency | None = None

@@ -97,7 +97,7 @@ class Threshold:
     """From where on a signal of a bank matches.
 
     Attributes:
-        value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest cosine similarity. Digests: unused.
+        value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest cosine similarity; digests: 0.
         disabled: the signal is not compared for the bank.
     """
 
