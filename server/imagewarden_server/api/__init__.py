@@ -1,0 +1,1 @@
+"""Servicers: proto to domain and back, nothing else."""

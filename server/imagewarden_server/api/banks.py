@@ -1,0 +1,193 @@
+"""BankService: what trust-and-safety teams and brand teams call."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from google.protobuf.message import Message
+
+from imagewarden.v1 import bank_service_pb2 as pb
+from imagewarden.v1 import bank_service_pb2_grpc as pb_grpc
+from imagewarden.v1 import types_pb2 as types
+from imagewarden_server import logs
+from imagewarden_server.api import convert, names, paging
+from imagewarden_server.api.masks import bank_patch, entry_patch
+from imagewarden_server.matching.administer import Administrator
+from imagewarden_server.matching.enroll import Enrolled, Enroller
+from imagewarden_server.matching.ports import Idempotency
+from imagewarden_server.matching.revisions import encode_revision
+
+
+def _once(request: Message) -> Idempotency | None:
+    """The request's id with a hash of all else that it says."""
+    request_id = names.request_id(getattr(request, "request_id"))  # noqa: B009 -- each change's request has the field
+    if not request_id:
+        return None
+    same = type(request)()
+    same.CopyFrom(request)
+    same.ClearField("request_id")
+    said = type(request).DESCRIPTOR.full_name.encode() + b"\0" + same.SerializeToString(deterministic=True)
+    return Idempotency(request_id, hashlib.sha256(said).digest())
+
+
+class BankServicer(pb_grpc.BankServiceServicer):
+    """Keeps banks and entries."""
+
+    def __init__(self, administrator: Administrator, enroller: Enroller, catalog_id: str) -> None:
+        self._administrator = administrator
+        self._enroller = enroller
+        self._catalog_id = catalog_id
+
+    def _token(self, revision: int) -> str:
+        token = encode_revision(self._catalog_id, revision)
+        logs.annotate(revision=token)
+        return token
+
+    async def CreateBank(self, request: pb.CreateBankRequest, context: Any) -> pb.CreateBankResponse:  # noqa: N802
+        """Make a bank."""
+        del context
+        said = request.bank
+        kind = convert.kind("bank.kind", said.kind)
+        written = await self._administrator.create_bank(
+            names.bank_id("bank.name", said.name),
+            kind,
+            policy=convert.policy_of("bank.policy", kind, said.policy),
+            display_name=names.text("bank.display_name", said.display_name),
+            labels=names.pairs("bank.labels", said.labels),
+            keep_images=said.keep_images,
+            once=_once(request),
+        )
+        return pb.CreateBankResponse(bank=convert.bank(written.value), revision=self._token(written.revision))
+
+    async def GetBank(self, request: pb.GetBankRequest, context: Any) -> pb.GetBankResponse:  # noqa: N802
+        """Answer one bank."""
+        del context
+        return pb.GetBankResponse(
+            bank=convert.bank(await self._administrator.get_bank(names.bank_id("name", request.name)))
+        )
+
+    async def ListBanks(self, request: pb.ListBanksRequest, context: Any) -> pb.ListBanksResponse:  # noqa: N802
+        """List the banks."""
+        del context
+        page = await self._administrator.list_banks(
+            paging.after_of(request, request.page_token), names.page_size(request.page_size)
+        )
+        return pb.ListBanksResponse(
+            banks=[convert.bank(bank) for bank in page.items],
+            next_page_token=paging.next_token(request, page.next_after),
+        )
+
+    async def UpdateBank(self, request: pb.UpdateBankRequest, context: Any) -> pb.UpdateBankResponse:  # noqa: N802
+        """Change a bank."""
+        del context
+        bank_id = names.bank_id("bank.name", request.bank.name)
+        current = await self._administrator.get_bank(bank_id)
+        patch = bank_patch(current, request.bank, request.update_mask)
+        written = await self._administrator.update_bank(bank_id, patch, once=_once(request))
+        return pb.UpdateBankResponse(bank=convert.bank(written.value), revision=self._token(written.revision))
+
+    async def DeleteBank(self, request: pb.DeleteBankRequest, context: Any) -> pb.DeleteBankResponse:  # noqa: N802
+        """Delete a bank."""
+        del context
+        written = await self._administrator.delete_bank(
+            names.bank_id("name", request.name), force=request.force, once=_once(request)
+        )
+        return pb.DeleteBankResponse(revision=self._token(written.revision), deleted_entries=written.value)
+
+    async def AddHashes(self, request: pb.AddHashesRequest, context: Any) -> pb.AddHashesResponse:  # noqa: N802
+        """Add digests and PDQ hashes."""
+        del context
+        bank_id = names.bank_id("bank", request.bank)
+        entries = [convert.hash_entry(f"hashes[{place}]", said) for place, said in enumerate(request.hashes)]
+        written = await self._enroller.add_hashes(
+            bank_id, entries, once=_once(request), validate_only=request.validate_only
+        )
+        logs.annotate(bank=bank_id, hashes=len(entries), validate_only=request.validate_only)
+        if written is None:
+            return pb.AddHashesResponse()
+        results = [
+            pb.AddedHash(entry=f"banks/{bank_id}/entries/{one.entry_id}", duplicate=one.duplicate)
+            for one in written.value
+        ]
+        duplicates = sum(one.duplicate for one in written.value)
+        return pb.AddHashesResponse(
+            results=results,
+            added=len(results) - duplicates,
+            duplicates=duplicates,
+            revision=self._token(written.revision),
+        )
+
+    async def AddImage(self, request: pb.AddImageRequest, context: Any) -> pb.AddImageResponse:  # noqa: N802
+        """Add one picture."""
+        del context
+        enrolled = await self._enroller.add_image(
+            names.bank_id("bank", request.bank),
+            request.image,
+            convert.said(request.entry),
+            once=_once(request),
+            validate_only=request.validate_only,
+        )
+        entry, revision = self._enrolled(enrolled, request.entry)
+        return pb.AddImageResponse(entry=entry, revision=revision, warnings=enrolled.warnings)
+
+    async def RegisterLogo(self, request: pb.RegisterLogoRequest, context: Any) -> pb.RegisterLogoResponse:  # noqa: N802
+        """Register one logo."""
+        del context
+        enrolled = await self._enroller.register_logo(
+            names.bank_id("bank", request.bank),
+            list(request.images),
+            convert.said(request.entry, brand=request.brand),
+            once=_once(request),
+            validate_only=request.validate_only,
+        )
+        entry, revision = self._enrolled(enrolled, request.entry)
+        return pb.RegisterLogoResponse(entry=entry, revision=revision, warnings=enrolled.warnings)
+
+    def _enrolled(self, enrolled: Enrolled, said: types.Entry) -> tuple[types.Entry, str]:
+        if enrolled.written is None:
+            preview = types.Entry()
+            preview.CopyFrom(said)
+            preview.ClearField("signals")
+            preview.signals.extend(convert.signal(signal) for signal in enrolled.signals)
+            return preview, ""
+        logs.annotate(entry=enrolled.written.value.name)
+        return convert.entry(enrolled.written.value), self._token(enrolled.written.revision)
+
+    async def GetEntry(self, request: pb.GetEntryRequest, context: Any) -> pb.GetEntryResponse:  # noqa: N802
+        """Answer one entry."""
+        del context
+        return pb.GetEntryResponse(
+            entry=convert.entry(await self._administrator.get_entry(*names.entry_ids("name", request.name)))
+        )
+
+    async def ListEntries(self, request: pb.ListEntriesRequest, context: Any) -> pb.ListEntriesResponse:  # noqa: N802
+        """List the entries of a bank."""
+        del context
+        page = await self._administrator.list_entries(
+            names.bank_id("bank", request.bank),
+            after=paging.after_of(request, request.page_token),
+            limit=names.page_size(request.page_size),
+            external_id=names.text("external_id", request.external_id),
+            label=names.text("label", request.label),
+            state=convert.STATE_OF.get(request.state),
+        )
+        return pb.ListEntriesResponse(
+            entries=[convert.entry(entry) for entry in page.items],
+            next_page_token=paging.next_token(request, page.next_after),
+        )
+
+    async def UpdateEntry(self, request: pb.UpdateEntryRequest, context: Any) -> pb.UpdateEntryResponse:  # noqa: N802
+        """Change an entry."""
+        del context
+        bank_id, entry_id = names.entry_ids("entry.name", request.entry.name)
+        patch = entry_patch(request.entry, request.update_mask)
+        written = await self._administrator.update_entry(bank_id, entry_id, patch, once=_once(request))
+        return pb.UpdateEntryResponse(entry=convert.entry(written.value), revision=self._token(written.revision))
+
+    async def DeleteEntry(self, request: pb.DeleteEntryRequest, context: Any) -> pb.DeleteEntryResponse:  # noqa: N802
+        """Delete an entry."""
+        del context
+        bank_id, entry_id = names.entry_ids("name", request.name)
+        revision = await self._administrator.delete_entry(bank_id, entry_id, once=_once(request))
+        return pb.DeleteEntryResponse(revision=self._token(revision))

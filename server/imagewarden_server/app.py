@@ -1,0 +1,330 @@
+"""The server put together: state opened, model watched, services bound, and all of it closed again in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from imagewarden.v1 import bank_service_pb2, bank_service_pb2_grpc, moderation_service_pb2, moderation_service_pb2_grpc
+from imagewarden_server import logs
+from imagewarden_server.api.banks import BankServicer
+from imagewarden_server.api.moderation import ModerationServicer
+from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.embedding import TfServingEmbedder
+from imagewarden_server.http import StatusServer
+from imagewarden_server.index import IndexSet, open_index, save_snapshot
+from imagewarden_server.interceptors import chain
+from imagewarden_server.matching.administer import Administrator
+from imagewarden_server.matching.check import Checker
+from imagewarden_server.matching.enroll import Enroller
+from imagewarden_server.matching.lookup import utc_now
+from imagewarden_server.matching.pictures import Workers
+from imagewarden_server.matching.revisions import Follower
+from imagewarden_server.matching.similar import Similarity
+from imagewarden_server.matching.types import Action, Bank
+from imagewarden_server.media import Limits
+from imagewarden_server.settings import Settings
+from imagewarden_server.telemetry import Metrics
+
+_MODERATION = moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name
+_BANKS = bank_service_pb2.DESCRIPTOR.services_by_name["BankService"].full_name
+# Beside the pictures of a call: names, labels, context.
+_MESSAGE_ROOM = 4 * 2**20
+# A batch, or several pictures of one logo, may be larger than one picture.
+_MESSAGE_PICTURES = 4
+_EXPIRE_SECONDS = 10.0
+_WATCH_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the server really listens, ports chosen."""
+
+    grpc: str
+    http: str
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and the port of `host:port`; IPv6 hosts stand in brackets.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{address!r} is no host:port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if address.startswith("unix:"):
+        return True
+    host = split_address(address)[0]
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+class App:
+    """One server: an asynchronous context manager; leaving it drains and closes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._serving = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.metrics = Metrics()
+        self.addresses = Addresses("", "")
+
+    async def __aenter__(self) -> Self:
+        """Open the state and serve."""
+        try:
+            await self._start()
+        except BaseException:  # whatever stopped the start, what was opened is closed
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Drain and close, in the reverse order of the start."""
+        self._serving = False
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, stack = self._settings, self._stack
+        log = logs.logger()
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        catalog = await asyncio.to_thread(SqlCatalog.open, settings.state_dir / "catalog.sqlite3")
+        stack.callback(catalog.close)
+        begin = time.perf_counter()
+        snapshots = settings.state_dir / "index"
+        index, how, details = await asyncio.to_thread(open_index, snapshots, catalog)
+        log.info(
+            "index open",
+            how=how,
+            details=details,
+            revision=index.revision,
+            seconds=round(time.perf_counter() - begin, 3),
+        )
+        workers = Workers(max(4, (os.cpu_count() or 1) + 2))
+        stack.callback(workers.close)
+        follower = Follower(catalog, index)
+        snapshotter = _Snapshotter(index, snapshots, catalog.id)
+        stack.push_async_callback(snapshotter.save)
+        embedder = TfServingEmbedder(
+            settings.model_address,
+            settings.model_name,
+            root_certificates=_read(settings.model_tls_ca),
+            observer=self.metrics,
+        )
+        await embedder.start()
+        stack.push_async_callback(embedder.close)
+        limits = Limits(
+            max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
+        )
+        self.metrics.watch_state(
+            banks=lambda: _all_banks(catalog),
+            revisions=lambda: (catalog.revision(), index.revision),
+            index_age=lambda: 0.0 if index.revision >= catalog.revision() else time.monotonic() - follower.current_at,
+            model_ready=lambda: embedder.model is not None,
+        )
+        server = grpc.aio.server(
+            interceptors=chain(self.metrics, settings.max_concurrent_calls, lambda: self._serving),
+            options=_options(settings),
+        )
+        checker = Checker(
+            catalog=catalog,
+            index=index,
+            follower=follower,
+            embedder=embedder,
+            workers=workers,
+            limits=limits,
+            on_undecided=Action[settings.on_undecided.name],
+        )
+        similarity = Similarity(
+            catalog=catalog, index=index, follower=follower, embedder=embedder, workers=workers, limits=limits
+        )
+        enroller = Enroller(catalog=catalog, follower=follower, embedder=embedder, workers=workers, limits=limits)
+        moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(
+            ModerationServicer(
+                checker,
+                similarity,
+                catalog_id=catalog.id,
+                metrics=self.metrics,
+                default_deadline=settings.default_deadline_seconds,
+            ),
+            server,
+        )
+        bank_service_pb2_grpc.add_BankServiceServicer_to_server(
+            BankServicer(Administrator(catalog, follower, workers), enroller, catalog.id), server
+        )
+        health_servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        reflection.enable_server_reflection((_MODERATION, _BANKS, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        port = _bind(server, settings)
+        await server.start()
+        stack.push_async_callback(server.stop, settings.drain_seconds)
+        readiness = _Readiness(health_servicer, embedder, lambda: self._serving)
+        stack.push_async_callback(readiness.stop)
+        status = self._status_server(readiness)
+        stack.push_async_callback(asyncio.to_thread, status.close)
+        for task in (
+            readiness.watch(),
+            _every(_EXPIRE_SECONDS, lambda: _expire(catalog, follower)),
+            _every(settings.snapshot_seconds, snapshotter.save),
+        ):
+            running = asyncio.create_task(task)
+            stack.push_async_callback(_cancel, running)
+        self._serving = True
+        await readiness.update()
+        grpc_address = settings.listen
+        if not grpc_address.startswith("unix:"):
+            grpc_address = f"{settings.listen.rpartition(':')[0]}:{port}"
+        self.addresses = Addresses(grpc_address, f"{settings.metrics_listen.rpartition(':')[0]}:{status.port}")
+        if settings.tls_certificate is None and not is_loopback(settings.listen):
+            log.warning(
+                "not encrypted",
+                listen=settings.listen,
+                hint="other machines can reach this address: set IMAGEWARDEN_TLS_CERTIFICATE and IMAGEWARDEN_TLS_KEY",
+            )
+        log.info("serving", grpc=self.addresses.grpc, http=self.addresses.http, revision=index.revision)
+
+    def _status_server(self, readiness: _Readiness) -> StatusServer:
+        host, port = split_address(self._settings.metrics_listen)
+        status = StatusServer(host, port, self.metrics.registry, readiness.describe)
+        status.start()
+        return status
+
+
+class _Readiness:
+    """Health that follows readiness, both ways.
+
+    The server as a whole ("" and BankService) is SERVING while its state is open and it is not stopping. The
+    ModerationService is SERVING only while the model answers too: a check without it may be UNDECIDED.
+    """
+
+    def __init__(
+        self, servicer: health.aio.HealthServicer, embedder: TfServingEmbedder, serving: Callable[[], bool]
+    ) -> None:
+        self._servicer = servicer
+        self._embedder = embedder
+        self._serving = serving
+        self._told: dict[str, bool] = {}
+
+    def describe(self) -> tuple[bool, str]:
+        """Readiness for /readyz."""
+        if not self._serving():
+            return False, "not serving: starting or stopping"
+        if self._embedder.model is None:
+            return False, f"the model is not ready: {self._embedder.problem}"
+        return True, f"ready: {self._embedder.model.label}"
+
+    async def update(self) -> None:
+        """Tell the health service what changed."""
+        serving = self._serving()
+        states = {"": serving, _BANKS: serving, _MODERATION: serving and self._embedder.model is not None}
+        for service, state in states.items():
+            if self._told.get(service) != state:
+                self._told[service] = state
+                kind = health_pb2.HealthCheckResponse.SERVING if state else health_pb2.HealthCheckResponse.NOT_SERVING
+                await self._servicer.set(service, kind)
+
+    async def watch(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await self.update()
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def stop(self) -> None:
+        """From now on NOT_SERVING for good."""
+        await self._servicer.enter_graceful_shutdown()
+
+
+class _Snapshotter:
+    """Saves the index when it has changed since it was last saved."""
+
+    def __init__(self, index: IndexSet, directory: Path, catalog_id: str) -> None:
+        self._index = index
+        self._directory = directory
+        self._catalog_id = catalog_id
+        self._saved = -1
+
+    async def save(self) -> None:
+        """Save, if there is something new; a failure is logged, since the catalogue has everything."""
+        revision = self._index.revision
+        if revision == self._saved:
+            return
+        try:
+            await asyncio.to_thread(save_snapshot, self._index, self._directory, self._catalog_id)
+        except OSError as error:
+            logs.logger().error("snapshot failed", error=str(error), directory=str(self._directory))
+        else:
+            self._saved = revision
+
+
+def _all_banks(catalog: SqlCatalog) -> Sequence[Bank]:
+    banks: list[Bank] = []
+    after = 0
+    while True:
+        page = catalog.list_banks(after=after, limit=1_000)
+        banks += page.items
+        if page.next_after is None:
+            return banks
+        after = page.next_after
+
+
+async def _expire(catalog: SqlCatalog, follower: Follower) -> None:
+    if await asyncio.to_thread(catalog.expire, utc_now()):
+        await follower.catch_up()
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again; one failure is logged and does not end it."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 -- a background task that died silently would be worse than any bug in it
+            logs.logger().exception("background work failed")
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _read(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    most = settings.max_image_bytes * _MESSAGE_PICTURES + _MESSAGE_ROOM
+    return [
+        ("grpc.max_receive_message_length", most),
+        ("grpc.max_send_message_length", most),
+        ("grpc.so_reuseport", 0),
+        # Callers that keep an idle connection alive by pings are welcome to one in ten seconds.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return server.add_insecure_port(settings.listen)
+    client_ca = _read(settings.tls_client_ca)
+    credentials = grpc.ssl_server_credentials(
+        [(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())],
+        root_certificates=client_ca,
+        require_client_auth=client_ca is not None,
+    )
+    return server.add_secure_port(settings.listen, credentials)

@@ -1,0 +1,96 @@
+"""Opening the database: private to its owner, migrated to the newest schema, durable, and refused where damaged."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+from imagewarden_server.catalog.errors import CatalogError
+
+_BUSY_MS = 10_000
+_RESTORE = "restore the newest copy of it, or move it away to begin a new catalogue"
+
+
+def open_engine(path: Path) -> Engine:
+    """Open or make the SQLite database at a path.
+
+    WAL with full synchronisation: a transaction that committed survives kill -9 and a power cut.
+
+    Raises:
+        CatalogError: the file is no catalogue, is damaged, or was written by a newer version.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        # Made here with the rights it shall have: the catalogue says who was banned for what.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False})
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    try:
+        _check(engine, path)
+        _migrate(engine, path)
+    except (SQLAlchemyError, sqlite3.DatabaseError) as error:
+        engine.dispose()
+        raise CatalogError(f"the catalogue {path} cannot be read ({error}); {_RESTORE}") from error
+    except CatalogError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+    # SQLAlchemy says when a transaction begins, see `_begin`: pysqlite's own guess is switched off.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-65536",
+        f"busy_timeout={_BUSY_MS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Any) -> None:
+    """Writers take the lock at once, so that none fails half-way; readers see one snapshot."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _check(engine: Engine, path: Path) -> None:
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(text("PRAGMA quick_check(1)")).scalar()
+    except DatabaseError as error:
+        raise CatalogError(f"the catalogue {path} is damaged ({error.orig}); {_RESTORE}") from error
+    if found != "ok":
+        raise CatalogError(f"the catalogue {path} is damaged ({found}); {_RESTORE}")
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", "imagewarden_server.catalog:migrations")
+    scripts = ScriptDirectory.from_config(config)
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    if current is not None and current not in known:
+        raise CatalogError(
+            f"the catalogue {path} has schema {current}, which this version does not know: it was written by a newer "
+            "one; upgrade imagewarden"
+        )
+    if current == scripts.get_current_head():
+        return
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,155 @@
+"""Entries and their signals: the statements that the catalogue's changes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, insert, select, text, update
+
+from imagewarden_server.catalog.rows import entry_of, micros, summaries, vector_bytes
+from imagewarden_server.catalog.tables import banks, entries, hashes, vectors
+from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
+from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
+
+_CHUNK = 500
+
+
+def bank_row(connection: Connection, bank_id: str) -> Any:
+    """A bank's row. Raises BankNotFound."""
+    row = connection.execute(select(banks).where(banks.c.id == bank_id)).one_or_none()
+    if row is None:
+        raise BankNotFound(bank_id)
+    return row
+
+
+def entry_row(connection: Connection, bank: Any, entry_id: str) -> Any:
+    """An entry's row. Raises EntryNotFound."""
+    query = select(entries).where(entries.c.bank_key == bank.key, entries.c.id == entry_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise EntryNotFound(bank.id, entry_id)
+    return row
+
+
+def entries_with_signals(connection: Connection, bank_id: str, rows: Sequence[Any]) -> list[Entry]:
+    """Entries of one bank with their signals in short, in the order of the rows."""
+    keys = [row.key for row in rows]
+    hash_rows = connection.execute(
+        select(hashes.c.entry_key, hashes.c.type, hashes.c.value, hashes.c.quality)
+        .where(hashes.c.entry_key.in_(keys))
+        .order_by(hashes.c.key)
+    )
+    vector_rows = connection.execute(
+        select(
+            vectors.c.entry_key,
+            vectors.c.type,
+            vectors.c.model,
+            func.count().label("views"),
+            func.max(func.length(vectors.c.data)).label("bytes"),
+        )
+        .where(vectors.c.entry_key.in_(keys))
+        .group_by(vectors.c.entry_key, vectors.c.type, vectors.c.model)
+        .order_by(vectors.c.type)
+    )
+    signals = summaries(hash_rows, vector_rows)
+    return [entry_of(row, bank_id, signals.get(row.key, ()), getattr(row, "thumbnail", None)) for row in rows]
+
+
+def list_query(bank_key: int, *, after: int, external_id: str, label: str, state: EntryState | None) -> Select[Any]:
+    """The rows of a listing, without their pictures."""
+    columns = [column for column in entries.c if column.name not in {"thumbnail", "image"}]
+    query = select(*columns).where(entries.c.bank_key == bank_key, entries.c.key > after).order_by(entries.c.key)
+    if external_id:
+        query = query.where(entries.c.external_id == external_id)
+    if state is not None:
+        query = query.where(entries.c.state == state.value)
+    if label:
+        query = query.where(
+            text("EXISTS (SELECT 1 FROM json_each(entries.labels) WHERE value = :label)").bindparams(label=label)
+        )
+    return query
+
+
+def find_existing(
+    connection: Connection, bank_key: int, signals: Sequence[HashSignal]
+) -> dict[tuple[SignalType, bytes], str]:
+    """Which of these hashes the bank has already, with the id of the oldest entry that has each."""
+    found: dict[tuple[SignalType, bytes], str] = {}
+    values = list({signal.value for signal in signals})
+    wanted = {(signal.type, signal.value) for signal in signals}
+    for begin in range(0, len(values), _CHUNK):
+        rows = connection.execute(
+            select(hashes.c.type, hashes.c.value, entries.c.id)
+            .join(entries, entries.c.key == hashes.c.entry_key)
+            .where(hashes.c.value.in_(values[begin : begin + _CHUNK]), hashes.c.bank_key == bank_key)
+            .order_by(hashes.c.key)
+        )
+        for row in rows:
+            place = (SignalType(row.type), row.value)
+            if place in wanted:
+                found.setdefault(place, row.id)
+    return found
+
+
+def insert_entries(connection: Connection, bank_key: int, new: Sequence[tuple[str, NewEntry]], now: int) -> int:
+    """Insert entries with keys that follow each other; the first key. Raises nothing of the domain."""
+    # The writer holds the database's lock: nobody else draws from the sequence meanwhile.
+    last = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'entries'")).scalar() or 0
+    first = int(last) + 1
+    connection.execute(
+        insert(entries),
+        [
+            {
+                "key": key,
+                "id": entry_id,
+                "bank_key": bank_key,
+                "external_id": entry.external_id,
+                "labels": list(entry.labels),
+                "metadata": dict(entry.metadata),
+                "source": entry.source,
+                "brand": entry.brand,
+                "state": EntryState.ACTIVE.value,
+                "expire_time": None if entry.expire_time is None else micros(entry.expire_time),
+                "thumbnail": entry.thumbnail,
+                "image": entry.image,
+                "create_time": now,
+                "update_time": now,
+            }
+            for key, (entry_id, entry) in enumerate(new, first)
+        ],
+    )
+    connection.execute(update(banks).where(banks.c.key == bank_key).values(entry_count=banks.c.entry_count + len(new)))
+    return first
+
+
+def insert_signals(connection: Connection, bank_key: int, first: int, new: Sequence[NewEntry]) -> None:
+    """Insert the hashes and vectors of entries whose keys follow each other from `first`."""
+    hash_rows = [
+        {
+            "entry_key": key,
+            "bank_key": bank_key,
+            "type": signal.type.value,
+            "value": signal.value,
+            "quality": signal.quality,
+        }
+        for key, entry in enumerate(new, first)
+        for signal in entry.hashes
+    ]
+    vector_rows = [
+        {
+            "entry_key": key,
+            "bank_key": bank_key,
+            "type": signal.type.value,
+            "space": signal.space.value,
+            "model": signal.model,
+            "data": vector_bytes(vector),
+        }
+        for key, entry in enumerate(new, first)
+        for signal in entry.vectors
+        for vector in signal.vectors
+    ]
+    if hash_rows:
+        connection.execute(insert(hashes), hash_rows)
+    if vector_rows:
+        connection.execute(insert(vectors), vector_rows)

@@ -1,0 +1,133 @@
+"""Between the catalogue's rows and the domain's types."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from imagewarden_server.matching.ports import StoredHash, StoredVector
+from imagewarden_server.matching.types import (
+    Action,
+    Bank,
+    BankKind,
+    Entry,
+    EntryState,
+    Policy,
+    SignalSummary,
+    SignalType,
+    Threshold,
+    Vectors,
+    VectorSpace,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID_TIME_BITS = 48
+_ID_RANDOM_BITS = 52
+
+Row = Any
+
+
+def micros(value: datetime) -> int:
+    """A time as whole microseconds since 1970: sorts as itself, on every database alike."""
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def moment(value: int) -> datetime:
+    """The time of whole microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def new_entry_id() -> str:
+    """20 characters of Crockford's base 32: milliseconds, then chance, so that ids sort by the time they were made."""
+    number = (time.time_ns() // 1_000_000) << _ID_RANDOM_BITS | secrets.randbits(_ID_RANDOM_BITS)
+    digits = []
+    for _ in range((_ID_TIME_BITS + _ID_RANDOM_BITS) // 5):
+        digits.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(digits))
+
+
+def thresholds_json(policy: Policy) -> dict[str, list[float | bool]]:
+    """A policy's thresholds as they are stored."""
+    return {signal.value: [one.value, one.disabled] for signal, one in policy.thresholds.items()}
+
+
+def bank_of(row: Row) -> Bank:
+    """A bank from its row."""
+    thresholds = {
+        SignalType(signal): Threshold(float(value), bool(disabled))
+        for signal, (value, disabled) in row.thresholds.items()
+    }
+    return Bank(
+        key=row.key,
+        id=row.id,
+        kind=BankKind(row.kind),
+        display_name=row.display_name,
+        policy=Policy(Action(row.action), thresholds),
+        enabled=row.enabled,
+        labels=row.labels,
+        keep_images=row.keep_images,
+        create_time=moment(row.create_time),
+        update_time=moment(row.update_time),
+        entry_count=row.entry_count,
+    )
+
+
+def entry_of(row: Row, bank_id: str, signals: Sequence[SignalSummary] = (), thumbnail: bytes | None = None) -> Entry:
+    """An entry from its row."""
+    return Entry(
+        key=row.key,
+        id=row.id,
+        bank_id=bank_id,
+        external_id=row.external_id,
+        labels=tuple(row.labels),
+        metadata=row.metadata,
+        source=row.source,
+        brand=row.brand,
+        state=EntryState(row.state),
+        expire_time=None if row.expire_time is None else moment(row.expire_time),
+        create_time=moment(row.create_time),
+        update_time=moment(row.update_time),
+        signals=tuple(signals),
+        thumbnail=thumbnail,
+    )
+
+
+def hash_of(row: Row) -> StoredHash:
+    """A hash as the index needs it."""
+    return StoredHash(row.key, row.bank_key, SignalType(row.type), row.value)
+
+
+def vector_bytes(vector: Vectors) -> bytes:
+    """A vector as it is stored: float32, little-endian."""
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def vector_of(row: Row) -> StoredVector:
+    """A vector as the index needs it."""
+    data = np.frombuffer(row.data, dtype="<f4").astype(np.float32, copy=False)
+    return StoredVector(row.key, row.bank_key, VectorSpace(row.space), row.model, data)
+
+
+def summaries(hash_rows: Iterable[Row], vector_rows: Iterable[Row]) -> dict[int, list[SignalSummary]]:
+    """The signals of entries in short, by the entry's key.
+
+    Args:
+        hash_rows: entry_key, type, value, quality.
+        vector_rows: entry_key, type, model, views, bytes; one a type and model.
+    """
+    found: dict[int, list[SignalSummary]] = {}
+    for row in hash_rows:
+        summary = SignalSummary(SignalType(row.type), row.value.hex(), row.quality)
+        found.setdefault(row.entry_key, []).append(summary)
+    for row in vector_rows:
+        summary = SignalSummary(SignalType(row.type), model=row.model, views=row.views, dimensions=row.bytes // 4)
+        found.setdefault(row.entry_key, []).append(summary)
+    return found

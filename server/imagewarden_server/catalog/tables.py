@@ -1,0 +1,123 @@
+"""The catalogue's tables, as the newest migration leaves them.
+
+Keys are never used again (AUTOINCREMENT): the index knows hashes and vectors by them, and a key that came back with
+another meaning would make it lie.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+meta = Table(
+    "catalog_meta",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+banks = Table(
+    "banks",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("id", String(63), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("action", Integer, nullable=False),
+    Column("thresholds", JSON, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("keep_images", Boolean, nullable=False),
+    Column("entry_count", Integer, nullable=False, server_default=text("0")),
+    Column("create_time", Integer, nullable=False),
+    Column("update_time", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("id", String(64), nullable=False),
+    Column("bank_key", Integer, ForeignKey("banks.key", ondelete="CASCADE"), nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("brand", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("expire_time", Integer),
+    Column("thumbnail", LargeBinary),
+    Column("image", LargeBinary),
+    Column("create_time", Integer, nullable=False),
+    Column("update_time", Integer, nullable=False),
+    Index("entries_by_id", "bank_key", "id", unique=True),
+    Index("entries_by_external_id", "bank_key", "external_id"),
+    Index("entries_by_expire_time", "expire_time", sqlite_where=text("expire_time IS NOT NULL")),
+    sqlite_autoincrement=True,
+)
+
+hashes = Table(
+    "hashes",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("entry_key", Integer, ForeignKey("entries.key", ondelete="CASCADE"), nullable=False),
+    Column("bank_key", Integer, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("quality", Integer),
+    Index("hashes_by_entry", "entry_key"),
+    Index("hashes_by_value", "value", "bank_key", "type"),
+    sqlite_autoincrement=True,
+)
+
+# Vectors are kept as float32, as the model gave them: the index may round them to f16, and may change its mind.
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("entry_key", Integer, ForeignKey("entries.key", ondelete="CASCADE"), nullable=False),
+    Column("bank_key", Integer, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("space", String(16), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("vectors_by_entry", "entry_key"),
+    sqlite_autoincrement=True,
+)
+
+# One row a change, in its own transaction; revisions have no gaps, since writers come one after the other.
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(24), nullable=False),
+    Column("time", Integer, nullable=False),
+    # What the index must take out, which the tables no longer have: see `feed`.
+    Column("detail", JSON, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("time", Integer, nullable=False),
+    Index("requests_by_time", "time"),
+)

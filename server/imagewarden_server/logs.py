@@ -1,0 +1,51 @@
+"""Logs by structlog: one canonical line a call, JSON where no person reads along. Never a picture, never a secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+
+from imagewarden_server.settings import LogFormat, LogLevel
+
+_fields: ContextVar[dict[str, Any] | None] = ContextVar("imagewarden_call_fields", default=None)
+
+
+def configure(log_format: LogFormat, level: LogLevel) -> None:
+    """Set up logging for the process; lines go to standard error."""
+    text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def open_call() -> dict[str, Any]:
+    """Begin a call's line: what `annotate` adds until the call ends stands in it."""
+    fields: dict[str, Any] = {}
+    _fields.set(fields)
+    return fields
+
+
+def annotate(**fields: Any) -> None:
+    """Add to the line of the call that runs now."""
+    current = _fields.get()
+    if current is not None:
+        current.update(fields)
+
+
+def logger() -> Any:
+    """The process's logger (a structlog bound logger)."""
+    return structlog.get_logger("imagewarden")

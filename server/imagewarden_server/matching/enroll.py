@@ -1,0 +1,311 @@
+"""Banning pictures and hashes and registering logos: what the owner gives becomes an entry with its signals.
+
+All is computed before anything is written, so that a bad input changes nothing; a change is acknowledged when the index
+has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from imagewarden_server import media
+from imagewarden_server.matching.errors import ImageTooPlain, InvalidField, WrongBankKind
+from imagewarden_server.matching.pictures import (
+    Workers,
+    as_domain_error,
+    decode_or_raise,
+    digest_signals,
+    embedding_usable,
+    model_input,
+    pdq_usable,
+    require_bytes,
+)
+from imagewarden_server.matching.policy import PDQ_MIN_QUALITY
+from imagewarden_server.matching.ports import (
+    AddedEntry,
+    Catalog,
+    Embedder,
+    Embeddings,
+    Idempotency,
+    ModelInfo,
+    Written,
+)
+from imagewarden_server.matching.revisions import Follower
+from imagewarden_server.matching.types import (
+    HASH_BYTES,
+    Bank,
+    BankKind,
+    Box,
+    Entry,
+    HashSignal,
+    NewEntry,
+    SignalSummary,
+    SignalType,
+    Vectors,
+    VectorSignal,
+    VectorSpace,
+)
+from imagewarden_server.media import Frame, Limits, MediaError, Rendering
+
+MAX_HASHES = 10_000
+"""The most hashes of one AddHashes call."""
+MAX_LOGO_IMAGES = 16
+"""The most pictures of one RegisterLogo call."""
+
+_EMBED_SECONDS = 30.0
+_HASH_KINDS = frozenset({BankKind.BANNED, BankKind.ALLOWED})
+# What may clear a picture must not be forgeable: collisions are known for SHA-1 (SHAttered, 2017) and MD5.
+_ALLOWED_HASHES = frozenset({SignalType.SHA256, SignalType.PDQ})
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What AddImage or RegisterLogo answers; `entry` is as it would be where nothing was written."""
+
+    written: Written[Entry] | None
+    signals: tuple[SignalSummary, ...]
+    warnings: tuple[str, ...]
+
+
+class Enroller:
+    """Makes entries."""
+
+    def __init__(
+        self, *, catalog: Catalog, follower: Follower, embedder: Embedder, workers: Workers, limits: Limits
+    ) -> None:
+        self._catalog = catalog
+        self._follower = follower
+        self._embedder = embedder
+        self._workers = workers
+        self._limits = limits
+
+    async def add_hashes(
+        self, bank_id: str, entries: Sequence[NewEntry], *, once: Idempotency | None, validate_only: bool
+    ) -> Written[list[AddedEntry]] | None:
+        """Add entries of one hash each: all, or none.
+
+        Returns:
+            What became of each; None where only validation was asked.
+
+        Raises:
+            BankNotFound, WrongBankKind: the bank does not take hashes, or not these.
+            InvalidField: too many, none, or a hash of a wrong length or quality.
+        """
+        bank = await self._bank(bank_id, _HASH_KINDS, "hashes")
+        if not 1 <= len(entries) <= MAX_HASHES:
+            raise InvalidField("hashes", f"has {len(entries)} hashes; send 1 to {MAX_HASHES:,} a call")
+        for place, entry in enumerate(entries):
+            _check_hash(bank, f"hashes[{place}]", entry.hashes[0])
+        if validate_only:
+            return None
+        written = await self._workers.run(lambda: self._catalog.add_hashes(bank_id, entries, once=once))
+        await self._follower.catch_up(written.revision)
+        return written
+
+    async def add_image(
+        self, bank_id: str, image: bytes, said: NewEntry, *, once: Idempotency | None, validate_only: bool
+    ) -> Enrolled:
+        """Add one picture with its digests, PDQ, embedding and semantic vector.
+
+        Raises:
+            BankNotFound, WrongBankKind: the bank does not take pictures.
+            ImageUndecodable, ImageOverLimits, ImageTooPlain: the picture can't be recognised again.
+            EmbeddingUnavailable: the model is not there; nothing was changed.
+            EntryExists: the bank has these very bytes.
+        """
+        require_bytes(image)
+        bank = await self._bank(bank_id, _HASH_KINDS, "pictures")
+        picture = await self._workers.run(decode_or_raise, image, self._limits)
+        digests = await self._workers.run(media.digest, image)
+        frames = [frame for frame in picture.frames if embedding_usable(frame)]
+        if not frames:
+            raise ImageTooPlain(
+                "the picture is one flat colour, or nearly: nothing would tell its copies from other plain pictures; "
+                "add its SHA-256 with AddHashes instead",
+                sha256=digests.sha256.hex(),
+            )
+        answer = await self._embedder.embed(model_input(frames), frozenset({"embedding", "semantic"}), _EMBED_SECONDS)
+        with_pdq = [frame for frame in frames if pdq_usable(frame)]
+        hashes = [
+            signal
+            for signal in digest_signals(digests)
+            if bank.kind is BankKind.BANNED or signal.type in _ALLOWED_HASHES
+        ]
+        hashes += _distinct(HashSignal(SignalType.PDQ, frame.pdq.bits, frame.pdq.quality) for frame in with_pdq)
+        entry = dataclasses.replace(
+            said,
+            hashes=tuple(hashes),
+            vectors=_vectors(VectorSpace.COPY, answer.model, answer.embedding, answer.semantic),
+            image=image if bank.keep_images else None,
+        )
+        return await self._store(bank, entry, _plain_warnings(frames, with_pdq), once=once, validate_only=validate_only)
+
+    async def register_logo(
+        self,
+        bank_id: str,
+        images: Sequence[bytes],
+        said: NewEntry,
+        *,
+        once: Idempotency | None,
+        validate_only: bool,
+    ) -> Enrolled:
+        """Register one logo from one or more pictures of it.
+
+        Each picture is drawn on light, dark and mid grounds into windows of the size that a check's regions have, so
+        that a logo inside a photograph is compared like with like.
+
+        Raises:
+            BankNotFound, WrongBankKind: no such bank, or not a BRAND bank.
+            InvalidField: no brand, or no or too many pictures.
+            ImageUndecodable, ImageOverLimits: a picture can't be drawn.
+            EmbeddingUnavailable: the model is not there; nothing was changed.
+        """
+        bank = await self._bank(bank_id, frozenset({BankKind.BRAND}), "logos")
+        if not said.brand:
+            raise InvalidField("brand", "is empty; name the brand whose logo this is")
+        if not 1 <= len(images) <= MAX_LOGO_IMAGES:
+            raise InvalidField("images", f"has {len(images)} pictures; send 1 to {MAX_LOGO_IMAGES}")
+        for place, image in enumerate(images):
+            require_bytes(image, f"images[{place}]")
+        model = self._embedder.model
+        windows = _windows(model.regions) if model else ()
+        hashes: list[HashSignal] = []
+        inputs: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+        picks: list[int | None] = []
+        thumbnail: bytes | None = None
+        for image in images:
+            renderings = await self._workers.run(self._render, image)
+            thumbnail = thumbnail or await self._workers.run(media.thumbnail, renderings[0])
+            hashes += digest_signals(await self._workers.run(media.digest, image))
+            for rendering in renderings:
+                for region, box in ((None, _WHOLE), *windows):
+                    inputs.append(await self._workers.run(media.place_logo, rendering, astuple(box)))
+                    picks.append(region)
+        answer = await self._embedder.embed(
+            np.stack(inputs), frozenset({"embedding", "regions", "semantic"}), _EMBED_SECONDS
+        )
+        entry = dataclasses.replace(
+            said,
+            hashes=_distinct(hashes),
+            vectors=_vectors(VectorSpace.LOGO, answer.model, _pick(answer, picks), answer.semantic),
+            thumbnail=thumbnail,
+            image=images[0] if bank.keep_images else None,
+        )
+        return await self._store(bank, entry, (), once=once, validate_only=validate_only)
+
+    def _render(self, image: bytes) -> list[Rendering]:
+        try:
+            return media.render_logo(image, self._limits)
+        except MediaError as error:
+            raise as_domain_error(error, media.digest(image).sha256) from error
+
+    async def _bank(self, bank_id: str, kinds: frozenset[BankKind], what: str) -> Bank:
+        bank = await self._workers.run(self._catalog.get_bank, bank_id)
+        if bank.kind not in kinds:
+            names = " or ".join(sorted(kind.value.upper() for kind in kinds))
+            raise WrongBankKind(
+                f"{bank.name} is a {bank.kind.value.upper()} bank and takes no {what}; use a bank of kind {names}",
+                bank=bank.name,
+                kind=bank.kind.value.upper(),
+            )
+        return bank
+
+    async def _store(
+        self, bank: Bank, entry: NewEntry, warnings: tuple[str, ...], *, once: Idempotency | None, validate_only: bool
+    ) -> Enrolled:
+        if validate_only:
+            return Enrolled(None, _summaries(entry), warnings)
+        written = await self._workers.run(lambda: self._catalog.add_entry(bank.id, entry, once=once))
+        await self._follower.catch_up(written.revision)
+        return Enrolled(written, written.value.signals, warnings)
+
+
+_WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+
+
+def _windows(regions: Sequence[Box]) -> tuple[tuple[int, Box], ...]:
+    """Of each size of region the one nearest to the middle, with its place in the model's list."""
+    best: dict[tuple[float, float], tuple[float, int, Box]] = {}
+    for place, box in enumerate(regions):
+        size = (round(box.right - box.left, 3), round(box.bottom - box.top, 3))
+        off = abs(box.left + box.right - 1) + abs(box.top + box.bottom - 1)
+        if size not in best or off < best[size][0]:
+            best[size] = (off, place, box)
+    return tuple((place, box) for _, place, box in best.values())
+
+
+def _pick(answer: Embeddings, picks: Sequence[int | None]) -> Vectors | None:
+    """Of each drawing the vector of the window that the logo was drawn into; None: of the whole."""
+    if answer.embedding is None or answer.regions is None:
+        return None
+    rows = [
+        answer.embedding[row] if region is None else answer.regions[row, region] for row, region in enumerate(picks)
+    ]
+    return np.stack(rows)
+
+
+def _vectors(
+    space: VectorSpace, model: ModelInfo, embedding: Vectors | None, semantic: Vectors | None
+) -> tuple[VectorSignal, ...]:
+    signals = []
+    if embedding is not None:
+        signals.append(VectorSignal(SignalType.EMBEDDING, space, model.fingerprint, embedding))
+    if semantic is not None:
+        # One is enough to rank by: the first frame, or the first drawing.
+        first = semantic[:1]
+        signals.append(VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, model.fingerprint, first))
+    return tuple(signals)
+
+
+def _check_hash(bank: Bank, field: str, signal: HashSignal) -> None:
+    length = HASH_BYTES.get(signal.type)
+    if length is None:
+        raise InvalidField(f"{field}.type", f"{signal.type.value.upper()} is no hash; send SHA256, SHA1, MD5 or PDQ")
+    if len(signal.value) != length:
+        raise InvalidField(
+            f"{field}.hex",
+            f"has {len(signal.value) * 2} digits; {signal.type.value.upper()} has {length * 2}",
+        )
+    if bank.kind is BankKind.ALLOWED and signal.type not in _ALLOWED_HASHES:
+        raise WrongBankKind(
+            f"{bank.name} is an ALLOWED bank: it takes SHA256 and PDQ, not {signal.type.value.upper()} ({field}), for "
+            "which pictures with the same digest can be made",
+            bank=bank.name,
+            kind="ALLOWED",
+        )
+    if signal.quality is not None:
+        if signal.type is not SignalType.PDQ:
+            raise InvalidField(f"{field}.quality", f"{signal.type.value.upper()} has no quality; leave it out")
+        if not PDQ_MIN_QUALITY <= signal.quality <= 100:
+            raise InvalidField(
+                f"{field}.quality",
+                f"is {signal.quality}; a PDQ hash under {PDQ_MIN_QUALITY} says too little to ban by (100 is the most)",
+            )
+
+
+def _plain_warnings(frames: Sequence[Frame], with_pdq: Sequence[Frame]) -> tuple[str, ...]:
+    if len(with_pdq) == len(frames):
+        return ()
+    worst = min(frame.pdq.quality for frame in frames)
+    warning = (
+        f"PDQ is not stored for {len(frames) - len(with_pdq)} of {len(frames)} frames: the picture has too little "
+        f"structure for it (quality {worst}, at least {PDQ_MIN_QUALITY} is needed); its embedding and digests are"
+    )
+    return (warning,)
+
+
+def _distinct(signals: Iterable[HashSignal]) -> tuple[HashSignal, ...]:
+    return tuple({(signal.type, signal.value): signal for signal in signals}.values())
+
+
+def _summaries(entry: NewEntry) -> tuple[SignalSummary, ...]:
+    hashes = [SignalSummary(signal.type, signal.value.hex(), signal.quality) for signal in entry.hashes]
+    vectors = [
+        SignalSummary(signal.type, model=signal.model, views=len(signal.vectors), dimensions=signal.vectors.shape[1])
+        for signal in entry.vectors
+    ]
+    return (*hashes, *vectors)

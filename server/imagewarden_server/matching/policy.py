@@ -1,0 +1,134 @@
+"""From matches to one verdict: thresholds, what an ALLOWED bank clears, which action stands. Pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from imagewarden_server.matching.types import (
+    Action,
+    BankKind,
+    Match,
+    Policy,
+    SignalType,
+    Threshold,
+    Undecided,
+    Verdict,
+)
+
+PDQ_MIN_QUALITY = 50
+"""Under this a PDQ hash says too little (Meta's PDQ paper, 2019: discard quality under 50)."""
+
+MIN_DEVIATION = 4.0
+"""Standard deviation of luma, 0 to 255, under which a picture is too plain for an embedding to mean something."""
+
+# PDQ: Meta recommends a distance of 31 or less for a match; near-exact for what clears a picture. The cosine thresholds
+# are measured, see docs/thresholds.md.
+_DEFAULTS: Mapping[BankKind, Policy] = {
+    BankKind.BANNED: Policy(
+        Action.BLOCK,
+        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.90)},
+    ),
+    BankKind.BRAND: Policy(
+        Action.REVIEW,
+        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.90)},
+    ),
+    BankKind.ALLOWED: Policy(
+        Action.ALLOW,
+        {SignalType.PDQ: Threshold(8), SignalType.EMBEDDING: Threshold(0.99, disabled=True)},
+    ),
+}
+
+_DIGESTS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5)
+
+# How exactly a signal says "the same picture". MD5 and SHA-1 stand below SHA-256: collisions can be made for them.
+_EXACTNESS: Mapping[SignalType, int] = {
+    SignalType.SHA256: 3,
+    SignalType.SHA1: 2,
+    SignalType.MD5: 2,
+    SignalType.PDQ: 1,
+    SignalType.LOCAL: 0,
+    SignalType.EMBEDDING: 0,
+}
+
+
+def default_policy(kind: BankKind) -> Policy:
+    """The complete policy that a bank of this kind begins with."""
+    base = _DEFAULTS[kind]
+    return Policy(base.action, {**{digest: Threshold(0) for digest in _DIGESTS}, **base.thresholds})
+
+
+def complete(kind: BankKind, action: Action | None, thresholds: Mapping[SignalType, Threshold]) -> Policy:
+    """A policy with what the owner set, and the defaults of the kind for the rest."""
+    base = default_policy(kind)
+    return Policy(base.action if action is None else action, {**base.thresholds, **thresholds})
+
+
+def clear(matches: Iterable[Match]) -> list[Match]:
+    """Mark the matches that an ALLOWED bank clears.
+
+    An ALLOWED match clears a match of another bank only where it is at least as exact: a cleared digest clears all that
+    the same bytes match, a cleared PDQ never clears a banned digest.
+    """
+    found = list(matches)
+    allowed = sorted(
+        (match for match in found if match.bank.kind is BankKind.ALLOWED),
+        key=lambda match: -_EXACTNESS[match.signal],
+    )
+    if not allowed:
+        return found
+    cleared = []
+    for match in found:
+        by = allowed[0]
+        if match.bank.kind is not BankKind.ALLOWED and _EXACTNESS[by.signal] >= _EXACTNESS[match.signal]:
+            cleared.append(dataclasses.replace(match, cleared_by=by.entry.name))
+        else:
+            cleared.append(match)
+    return cleared
+
+
+def standing(matches: Iterable[Match]) -> list[Match]:
+    """The matches that count: of banks that are not ALLOWED, and not cleared."""
+    return [match for match in matches if match.bank.kind is not BankKind.ALLOWED and not match.cleared_by]
+
+
+def blocks(matches: Iterable[Match]) -> bool:
+    """Whether a standing match already asks for the strictest action: no later signal can change the answer."""
+    return any(match.action is Action.BLOCK for match in standing(clear(matches)))
+
+
+def decide(
+    matches: Sequence[Match], undecided: Sequence[Undecided], on_undecided: Action
+) -> tuple[Verdict, Action, list[Match]]:
+    """One verdict and one action from all that was found and all that did not run.
+
+    Returns:
+        The verdict; the action, ALLOW, REVIEW or BLOCK; the matches, cleared ones marked, best first. Where something
+        did not run the action is never milder than `on_undecided`.
+    """
+    marked = sorted(clear(matches), key=_order)
+    counted = standing(marked)
+    action = max((match.action for match in counted), default=Action.ALLOW)
+    if action is Action.NOTE:
+        action = Action.ALLOW
+    if undecided and not _everything_cleared(marked, counted):
+        action = max(action, on_undecided)
+        return (Verdict.MATCH if counted else Verdict.UNDECIDED), action, marked
+    return (Verdict.MATCH if counted else Verdict.NO_MATCH), action, marked
+
+
+def _everything_cleared(marked: Sequence[Match], counted: Sequence[Match]) -> bool:
+    """Whether the very bytes are allowed: then nothing that did not run could have counted."""
+    return not counted and any(
+        match.bank.kind is BankKind.ALLOWED and match.signal is SignalType.SHA256 for match in marked
+    )
+
+
+def _order(match: Match) -> tuple[bool, int, int, float, int]:
+    return (
+        bool(match.cleared_by) or match.bank.kind is BankKind.ALLOWED,
+        -int(match.action),
+        -_EXACTNESS[match.signal],
+        -match.score,
+        match.entry.key,
+    )

@@ -1,0 +1,136 @@
+"""What the media layer speaks of: formats, limits, headers, digests, frames."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ImageFormat(enum.StrEnum):
+    """The formats that are read."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    GIF = "gif"
+    BMP = "bmp"
+    TIFF = "tiff"
+    HEIC = "heic"
+    AVIF = "avif"
+    SVG = "svg"
+
+
+class MediaProblem(enum.Enum):
+    """Why bytes give no pixels."""
+
+    EMPTY = "empty"
+    UNRECOGNISED = "unrecognised"
+    UNDECODABLE = "undecodable"
+    OVER_LIMITS = "over_limits"
+
+
+class MediaError(Exception):
+    """Bytes give no pixels.
+
+    Attributes:
+        problem: why, for programs.
+        message: what happened, with which value, and what to do, for people.
+    """
+
+    def __init__(self, problem: MediaProblem, message: str) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a picture may be, checked on its header before anything is decoded.
+
+    Attributes:
+        max_bytes: of the file.
+        max_pixels: of one frame.
+        max_side: of one frame, in pixels.
+        max_frames: how many frames of an animation are sampled.
+        max_total_pixels: over the sampled frames: fewer are sampled where they are large.
+        max_svg_bytes: of a logo in SVG.
+    """
+
+    max_bytes: int = 20 * 2**20
+    max_pixels: int = 100_000_000
+    max_side: int = 30_000
+    max_frames: int = 8
+    max_total_pixels: int = 200_000_000
+    max_svg_bytes: int = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself: width and height as displayed, the number of frames or pages."""
+
+    format: ImageFormat
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Digests of a file's bytes: SHA-256 and SHA-1 (FIPS 180-4), MD5 (RFC 1321)."""
+
+    sha256: bytes
+    sha1: bytes
+    md5: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PdqHash:
+    """A PDQ hash: 256 bits, the most significant first, as its hexadecimal form is written; quality 0 to 100."""
+
+    bits: bytes
+    quality: int
+
+    def hex(self) -> str:
+        """64 lower-case hexadecimal digits."""
+        return self.bits.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a picture, as the signals need it.
+
+    Attributes:
+        index: its number in the file, from 0.
+        pdq: its perceptual hash.
+        model_input: uint8 [299, 299, 3], sRGB, the aspect ratio not kept.
+        deviation: the standard deviation of its luma, 0 to 127.5: how plain it is.
+    """
+
+    index: int
+    pdq: PdqHash
+    model_input: NDArray[np.uint8]
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: its header and its sampled frames, at least one."""
+
+    header: Header
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A logo on a ground it can be seen on.
+
+    Attributes:
+        logo: uint8 [h, w, 4], RGBA, trimmed to what is visible.
+        ground: the colour behind it, RGB 0 to 255.
+    """
+
+    logo: NDArray[np.uint8]
+    ground: tuple[int, int, int]

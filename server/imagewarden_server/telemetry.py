@@ -1,0 +1,160 @@
+"""Prometheus metrics, under the names that the ecosystem's gRPC dashboards know, and ImageWarden's own.
+
+One `Metrics` a server, over a registry of its own, so that two servers in one process do not mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from imagewarden_server.matching.check import CheckResult
+from imagewarden_server.matching.types import Bank
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_STAGE = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SCORES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 1.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """All that the server counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.started = Counter(
+            "grpc_server_started_total",
+            "Calls that began.",
+            ["grpc_type", "grpc_service", "grpc_method"],
+            registry=self.registry,
+        )
+        self.handled = Counter(
+            "grpc_server_handled_total",
+            "Calls that ended, by status code.",
+            ["grpc_type", "grpc_service", "grpc_method", "grpc_code"],
+            registry=self.registry,
+        )
+        self.handling = Histogram(
+            "grpc_server_handling_seconds",
+            "How long calls took.",
+            ["grpc_type", "grpc_service", "grpc_method"],
+            buckets=_LATENCY,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("imagewarden_calls_in_flight", "Calls that run now.", registry=self.registry)
+        self.stages = Histogram(
+            "imagewarden_check_stage_seconds",
+            "How long a stage of a check took.",
+            ["stage"],
+            buckets=_STAGE,
+            registry=self.registry,
+        )
+        self.verdicts = Counter(
+            "imagewarden_verdicts_total",
+            "Verdicts, by the kind of the bank whose match stands first (none: no match) and the action.",
+            ["verdict", "bank_kind", "action"],
+            registry=self.registry,
+        )
+        self.scores = Histogram(
+            "imagewarden_match_score",
+            "Scores of matches, by signal.",
+            ["signal"],
+            buckets=_SCORES,
+            registry=self.registry,
+        )
+        self.undecided = Counter(
+            "imagewarden_undecided_total",
+            "Reasons why a check could not decide.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            "imagewarden_embedding_batch_size",
+            "Pictures of one request to the model.",
+            buckets=_SIZES,
+            registry=self.registry,
+        )
+        self.embedding = Histogram(
+            "imagewarden_embedding_seconds",
+            "How long the model took to answer.",
+            buckets=_STAGE,
+            registry=self.registry,
+        )
+        self.embedding_failures = Counter(
+            "imagewarden_embedding_failures_total",
+            "Requests that the model did not answer well, by status code or what was wrong.",
+            ["code"],
+            registry=self.registry,
+        )
+
+    def batch(self, size: int, seconds: float) -> None:
+        """One answered request to the model (an EmbeddingObserver)."""
+        self.batches.observe(size)
+        self.embedding.observe(seconds)
+
+    def failure(self, code: str) -> None:
+        """One failed request to the model (an EmbeddingObserver)."""
+        self.embedding_failures.labels(code).inc()
+
+    def checked(self, result: CheckResult) -> None:
+        """One verdict."""
+        for stage, seconds in result.timings.items():
+            self.stages.labels(stage).observe(seconds)
+        kind = result.matches[0].bank.kind.value if result.matches else "none"
+        self.verdicts.labels(result.verdict.value, kind, result.action.name.lower()).inc()
+        for match in result.matches:
+            self.scores.labels(match.signal.value).observe(match.score)
+        for reason in result.undecided:
+            self.undecided.labels(reason.code.value).inc()
+
+    def watch_state(
+        self,
+        *,
+        banks: Callable[[], Iterable[Bank]],
+        revisions: Callable[[], tuple[int, int]],
+        index_age: Callable[[], float],
+        model_ready: Callable[[], bool],
+    ) -> None:
+        """Read the catalogue's and the index's state at each scrape."""
+        self.registry.register(_StateCollector(banks, revisions, index_age, model_ready))
+
+
+class _StateCollector(Collector):
+    """Gauges that are read when somebody asks."""
+
+    def __init__(
+        self,
+        banks: Callable[[], Iterable[Bank]],
+        revisions: Callable[[], tuple[int, int]],
+        index_age: Callable[[], float],
+        model_ready: Callable[[], bool],
+    ) -> None:
+        self._banks = banks
+        self._revisions = revisions
+        self._index_age = index_age
+        self._model_ready = model_ready
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing ahead of time: the state may not be open yet when this is registered."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The state now."""
+        entries = GaugeMetricFamily("imagewarden_entries", "Entries, by bank.", labels=["bank", "bank_kind"])
+        for bank in self._banks():
+            entries.add_metric([bank.id, bank.kind.value], bank.entry_count)
+        yield entries
+        catalog, index = self._revisions()
+        yield GaugeMetricFamily("imagewarden_catalog_revision", "The last committed change.", value=catalog)
+        yield GaugeMetricFamily("imagewarden_index_revision", "The last change that checks see.", value=index)
+        yield GaugeMetricFamily(
+            "imagewarden_index_age_seconds",
+            "Seconds since the index was last known to have all changes.",
+            value=self._index_age(),
+        )
+        yield GaugeMetricFamily(
+            "imagewarden_model_ready", "1 while the model can be asked.", value=float(self._model_ready())
+        )
