@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,16 +14,15 @@ from typing import Any
 
 from imagewarden_serving import card as cards
 from imagewarden_serving import weights as weight_sources
-from imagewarden_serving.architectures import ARCHITECTURES, SIDE, Architecture
+from imagewarden_serving.architectures import ARCHITECTURES, NORMALISATIONS, SIDE, Architecture, WrongBackend
+from imagewarden_serving.folding import FoldingError, fold_batch_norms
 from imagewarden_serving.projection import Projection, ProjectionError, load_projection
 
-DEFAULT_PROJECTION = Path(__file__).parent / "data" / "inception_v3-mixed3.npz"
-"""The projection of the package, for the default weights and layer; docs/descriptor.md tells how it was made."""
+DEFAULT_NAME = "inception"
+DEFAULT_ARCHITECTURE = "inception_v3"
 
-REGION_FRACTIONS = (12 / 17, 9 / 17, 6 / 17, 4 / 17)
-"""Window sides of `regions` as shares of the map: 12, 9, 6 and 4 of mixed3's 17 cells."""
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_MAX_VERSION = 2**63 - 1
 
 
 class ExportError(Exception):
@@ -38,107 +37,121 @@ class ExportResult:
     card: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The folded network and its two layers: names, and the maps' channels and side in cells."""
+
+    folded: Any
+    copy: str
+    copy_channels: int
+    cells: int
+    semantic: str
+    semantic_channels: int
+
+
 def export(
-    base: Path,
-    *,
-    name: str = "inception",
+    out_base: Path,
+    name: str = DEFAULT_NAME,
     version: int | None = None,
-    architecture: str = "inception_v3",
-    weights: str = "nsfwjs",
-    layer: str | None = None,
+    architecture: str = DEFAULT_ARCHITECTURE,
+    weights: str = weight_sources.DEFAULT,
     projection: Path | None = None,
-    plain: bool = False,
+    layer: str | None = None,
+    *,
+    normalisation: str | None = None,
+    windows: Sequence[int] = cards.WINDOW_SIZES,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
-    """Write BASE/NAME/VERSION: SavedModel, warm-up requests and model card.
+    """Write OUT_BASE/NAME/VERSION: SavedModel, warm-up requests and model card.
 
     The version appears by one rename, so that a host that polls the directory never sees half of it.
 
     Args:
-        base: the directory of models.
+        out_base: the directory of models; OUT_BASE/NAME is the base path that a host is given.
         name: the model's name.
         version: its number; None: the next free one.
         architecture: one of `ARCHITECTURES`.
-        weights: `nsfwjs`, `imagenet` or a .keras file.
+        weights: `nsfwjs`, `imagenet` or the path of a .keras file.
+        projection: a fitted projection's .npz (see `projection`); None: the pooled layer as it is.
         layer: the layer that the copy descriptor pools; None: the architecture's.
-        projection: a fitted projection's .npz; None: the package's own where it was fitted for this layer and weights.
-        plain: True: no projection at all, the pooled layer as it is.
+        normalisation: what the weights of a .keras file take, one of `NORMALISATIONS`; None: as the architecture's
+            ImageNet weights. The named weights know their own.
+        windows: the sizes of the windows of `regions`, in cells of a map of 17; the whole map is always the first.
         progress: told what is done, a line each.
 
     Raises:
-        ExportError: a name is wrong, the version exists, weights or projection do not fit.
+        ExportError: a name is wrong, the version exists, weights or projection do not fit or cannot be had.
     """
-    chosen = ARCHITECTURES.get(architecture)
-    if chosen is None:
-        raise ExportError(f"no architecture {architecture!r}; there are {', '.join(sorted(ARCHITECTURES))}")
+    chosen = _architecture(architecture, normalisation, weights)
     if not _NAME.fullmatch(name):
         raise ExportError(f"{name!r} is no model name; use letters, digits, '_', '.' and '-'")
-    home = base / name
+    home = out_base / name
     number = _version(home, version)
     try:
         loaded = weight_sources.load(chosen, weights, progress)
-        copy_layer = layer or chosen.copy_layer
-        channels, cells = _map_size(loaded.model, copy_layer)
-        fitted = _projection(projection, plain=plain, default_for=(weights, copy_layer), channels=channels)
-    except (weight_sources.WeightsError, ProjectionError) as error:
+        progress("folding the batch norms")
+        layers = _layers(loaded.model, layer or chosen.copy_layer, chosen.semantic_layer)
+        fitted = None if projection is None else load_projection(projection, layers.copy_channels)
+        places = cards.windows(layers.cells, windows)
+    except (weight_sources.WeightsError, WrongBackend, FoldingError, ProjectionError, ValueError) as error:
         raise ExportError(str(error)) from error
-    places = cards.windows(cells, REGION_FRACTIONS)
-    card = _card(chosen, loaded, name, number, copy_layer, channels, places, fitted)
-    progress("building and freezing the graph")
+    card = _card(chosen, loaded, name, number, layers, places, fitted)
     # TensorFlow is loaded here, after all that can be refused without it.
-    from imagewarden_serving import graph, warmup  # noqa: PLC0415
+    from imagewarden_serving import graph, warmup  # noqa: PLC0415 -- as said
 
-    frozen, outputs = graph.freeze(chosen, loaded, copy_layer, places, fitted)
+    progress("freezing the graph")
+    frozen, outputs = graph.freeze(layers.folded, loaded, graph.Head(layers.copy, layers.semantic, places, fitted))
     built = graph.build(frozen, outputs, cards.to_json(card))
-    home.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{number}-", dir=home))
+    progress("writing the SavedModel")
     try:
-        made = scratch / "model"
-        progress("writing the SavedModel")
-        graph.save(built, made)
-        warmup.write(name, made)
-        (made / cards.FILE_NAME).write_text(cards.to_json(card))
-        target = home / str(number)
-        if target.exists():
-            raise ExportError(f"{target} came into being meanwhile; export again")
-        made.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        home.mkdir(parents=True, exist_ok=True)
+        # A name that no host takes for a version, on the same file system.
+        scratch = Path(tempfile.mkdtemp(prefix=f".{number}-", dir=home))
+        try:
+            made = scratch / "model"
+            graph.save(built, made)
+            warmup.write(name, made)
+            (made / cards.FILE_NAME).write_text(cards.to_json(card), encoding="utf-8")
+            target = home / str(number)
+            made.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise ExportError(f"{home / str(number)} could not be written: {error}") from error
     return ExportResult(target, card)
 
 
+def _architecture(name: str, normalisation: str | None, weights: str) -> Architecture:
+    chosen = ARCHITECTURES.get(name)
+    if chosen is None:
+        raise ExportError(f"no architecture {name!r}; there are {', '.join(sorted(ARCHITECTURES))}")
+    if normalisation is None:
+        return chosen
+    if normalisation not in NORMALISATIONS:
+        raise ExportError(f"no normalisation {normalisation!r}; there are {', '.join(NORMALISATIONS)}")
+    if not weights.endswith(".keras"):
+        raise ExportError(f"the weights {weights!r} know their normalisation; it is said for .keras files alone")
+    return replace(chosen, normalisation=normalisation)
+
+
 def _version(home: Path, asked: int | None) -> int:
-    taken = [int(path.name) for path in home.iterdir() if path.name.isdigit()] if home.is_dir() else []
+    taken = [int(path.name) for path in home.iterdir() if path.name.isdecimal()] if home.is_dir() else []
     if asked is None:
         return max(taken, default=0) + 1
-    if asked < 1:
-        raise ExportError(f"version {asked} is no positive number")
+    if not 1 <= asked <= _MAX_VERSION:
+        raise ExportError(f"version {asked} is no positive 64-bit number")
     if asked in taken:
-        raise ExportError(f"{home / str(asked)} exists; a version is never overwritten, choose another number")
+        raise ExportError(f"{home / str(asked)} exists, and a version is never overwritten; choose another number")
     return asked
 
 
-def _map_size(model: Any, layer: str) -> tuple[int, int]:
-    """Channels and side of a layer's map."""
-    try:
-        shape = model.get_layer(layer).output.shape
-    except ValueError:
-        raise ExportError(f"the network has no layer {layer!r}") from None
-    if len(shape) != 4 or shape[1] != shape[2]:
-        raise ExportError(f"layer {layer!r} gives {tuple(shape)}, no square map")
-    return int(shape[3]), int(shape[1])
-
-
-def _projection(path: Path | None, *, plain: bool, default_for: tuple[str, str], channels: int) -> Projection | None:
-    if plain:
-        if path is not None:
-            raise ExportError("a projection and --plain exclude each other")
-        return None
-    if path is not None:
-        return load_projection(path, channels)
-    if default_for == ("nsfwjs", "mixed3"):
-        return load_projection(DEFAULT_PROJECTION, channels)
-    return None
+def _layers(model: Any, copy: str, semantic: str) -> _Layers:
+    folded = fold_batch_norms(model, SIDE, tuple(dict.fromkeys((copy, semantic))))
+    shapes = {name: tuple(tensor.shape) for name, tensor in folded.output.items()}
+    for name, shape in shapes.items():
+        if len(shape) != 4 or shape[1] != shape[2] or shape[1] is None:
+            raise ExportError(f"the layer {name!r} gives {shape}, no square map; choose one before the last pooling")
+    return _Layers(folded, copy, int(shapes[copy][3]), int(shapes[copy][1]), semantic, int(shapes[semantic][3]))
 
 
 def _card(
@@ -146,14 +159,12 @@ def _card(
     loaded: weight_sources.Loaded,
     name: str,
     version: int,
-    layer: str,
-    channels: int,
+    layers: _Layers,
     places: cards.Windows,
     projection: Projection | None,
 ) -> dict[str, Any]:
-    semantic = loaded.model.get_layer(architecture.semantic_layer).output.shape
     card: dict[str, Any] = {
-        "schema": cards.SCHEMA,
+        "schema_version": cards.SCHEMA_VERSION,
         "name": name,
         "version": version,
         "architecture": architecture.name,
@@ -161,23 +172,25 @@ def _card(
         "input": {
             "shape": [SIDE, SIDE, 3],
             "dtype": "uint8",
+            "range": [0, 255],
+            "colour": "RGB",
             "normalisation": loaded.normalisation,
-            "resize": "plain, antialiased bilinear; the aspect ratio is not kept",
+            "resize": "plain to the input's shape (the aspect ratio is not kept), bilinear, antialiased",
         },
         "embedding": {
-            "layer": layer,
+            "layer": layers.copy,
             "pooling": "gem",
             "gem_p": 3.0,
-            "dimension": channels if projection is None else int(projection.matrix.shape[1]),
+            "dimension": layers.copy_channels if projection is None else projection.dimension,
             "projection_sha256": None if projection is None else projection.sha256,
         },
         "regions": {
-            "windows": list(dict.fromkeys(size for _, _, size in places.places)),
+            "windows": list(places.sizes),
             "cells": places.cells,
             "count": len(places.places),
-            "boxes": [[round(edge, 6) for edge in box] for box in places.boxes],
+            "boxes": places.boxes,
         },
-        "semantic": {"layer": architecture.semantic_layer, "pooling": "average", "dimension": int(semantic[3])},
+        "semantic": {"layer": layers.semantic, "pooling": "average", "dimension": layers.semantic_channels},
         "nsfw": {"classes": list(loaded.nsfw_classes)} if loaded.nsfw else None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "tools": {package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},

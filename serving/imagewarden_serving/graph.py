@@ -1,7 +1,7 @@
-"""The exported graph: from uint8 pictures to descriptors, frozen, laid out so that what is not asked is not computed.
+"""The exported graph: from uint8 pictures to descriptors, frozen, and such that what is not asked is not computed.
 
-It is a plain graph without functions around it, as TensorFlow 1 wrote it: a session that is asked for `embedding` alone
-prunes all that comes after its layer, in the real server as in the embedded host. A signature behind a function call
+It is a plain graph with no function around it, as TensorFlow 1 wrote it: a session that is asked for `embedding` alone
+prunes all that comes after its layer, in the real server as in the embedded host. A signature that is a function call
 would be computed whole.
 """
 
@@ -17,20 +17,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from imagewarden_serving.architectures import SIDE, Architecture
+from imagewarden_serving.architectures import SIDE
 from imagewarden_serving.card import Windows
-from imagewarden_serving.folding import fold_batch_norms
+from imagewarden_serving.decoding import decode_pictures
 from imagewarden_serving.projection import Projection
 from imagewarden_serving.weights import Loaded
 
+# Powers of 3 below stand for generalised-mean pooling with p = 3 (Radenovic, Tolias, Chum: Fine-tuning CNN Image
+# Retrieval with No Human Annotation, 2018); written out, since a cube is twenty times cheaper than tf.pow.
 GEM_P = 3.0
-"""The exponent of generalised-mean pooling (Radenovic, Tolias, Chum: Fine-tuning CNN Image Retrieval, 2018)."""
 
 _FLOOR = 1e-6
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
-
-NORMALISATIONS = ("zero_to_one", "minus_one_to_one", "caffe")
-"""How pixels 0..255 become a network's input: x / 255; x / 127.5 - 1; BGR less ImageNet's mean."""
+_PREFIX = "output_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,11 @@ class Built:
 
     Attributes:
         graph: the frozen graph with its placeholders.
-        images: uint8 [N, 299, 299, 3], computed from `image_bytes` where it is not fed.
+        images: uint8 [N, 299, 299, 3]; computed from `image_bytes` where it is not fed.
         image_bytes: string [N].
         probe: int32 [N].
         card: string [N].
-        outputs: the output tensors by name, all float32.
+        outputs: the output tensors by name, all float32 with N in front.
     """
 
     graph: tf.Graph
@@ -54,6 +53,23 @@ class Built:
     outputs: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is made of a network's layers.
+
+    Attributes:
+        copy_layer: pooled to `embedding` and `regions`.
+        semantic_layer: averaged to `semantic`, and read by the class scores.
+        places: the windows of `regions` over the copy layer's map.
+        projection: of `embedding` and `regions`, or None.
+    """
+
+    copy_layer: str
+    semantic_layer: str
+    places: Windows
+    projection: Projection | None
+
+
 def normalise_pixels(images: Any, normalisation: str) -> Any:
     """What the weights take, float32, of uint8 pictures [N, H, W, 3]."""
     pixels = tf.cast(images, tf.float32)
@@ -61,9 +77,7 @@ def normalise_pixels(images: Any, normalisation: str) -> Any:
         return pixels * (1.0 / 255.0)
     if normalisation == "minus_one_to_one":
         return pixels * (1.0 / 127.5) - 1.0
-    if normalisation == "caffe":
-        return pixels[..., ::-1] - tf.constant(_CAFFE_MEAN, tf.float32)
-    raise ValueError(f"normalisation {normalisation!r} is none of {', '.join(NORMALISATIONS)}")
+    return pixels[..., ::-1] - tf.constant(_CAFFE_MEAN, tf.float32)
 
 
 def pooling_matrix(places: Windows) -> NDArray[np.float32]:
@@ -74,13 +88,13 @@ def pooling_matrix(places: Windows) -> NDArray[np.float32]:
     return matrix.reshape(len(places.places), -1)
 
 
-def describe(maps: Any, places: Windows, projection: Projection | None) -> tuple[Any, Any]:
-    """The copy descriptor of maps [N, H, W, C]: `embedding` [N, D] and `regions` [N, R, D], unit norm."""
-    powers = tf.pow(tf.maximum(maps, _FLOOR), GEM_P)
-    whole = tf.pow(tf.reduce_mean(powers, axis=[1, 2]), 1.0 / GEM_P)
-    channels = maps.shape[-1]
-    flat = tf.reshape(powers, [-1, places.cells**2, channels])
-    # A batched product keeps N in front, whatever N is.
+def describe_copy(maps: Any, places: Windows, projection: Projection | None) -> tuple[Any, Any]:
+    """The copy descriptors of maps [N, H, W, C]: `embedding` [N, D] and `regions` [N, R, D], of unit norm."""
+    clipped = tf.maximum(maps, _FLOOR)
+    cubes = clipped * clipped * clipped
+    whole = tf.pow(tf.reduce_mean(cubes, axis=[1, 2]), 1.0 / GEM_P)
+    # N is said, not left to be found: a picture of another size fails here and is not pooled into its neighbours.
+    flat = tf.reshape(cubes, [tf.shape(maps)[0], places.cells**2, maps.shape[-1]])
     pooled = tf.pow(tf.einsum("rk,nkc->nrc", tf.constant(pooling_matrix(places)), flat), 1.0 / GEM_P)
     return _project(whole, projection), _project(pooled, projection)
 
@@ -94,31 +108,30 @@ def _project(pooled: Any, projection: Projection | None) -> Any:
 
 
 def _classify(average: Any, loaded: Loaded) -> Any:
-    x = average
+    features = average
     for layer in loaded.nsfw[:-1]:
-        x = tf.nn.relu(tf.linalg.matmul(x, tf.constant(layer.kernel)) + tf.constant(layer.bias))
+        features = tf.nn.relu(tf.linalg.matmul(features, tf.constant(layer.kernel)) + tf.constant(layer.bias))
     last = loaded.nsfw[-1]
-    return tf.nn.softmax(tf.linalg.matmul(x, tf.constant(last.kernel)) + tf.constant(last.bias))
+    return tf.nn.softmax(tf.linalg.matmul(features, tf.constant(last.kernel)) + tf.constant(last.bias))
 
 
-def freeze(
-    architecture: Architecture, loaded: Loaded, copy_layer: str, places: Windows, projection: Projection | None
-) -> tuple[Any, list[str]]:
-    """The network with folded batch norms and its outputs as a GraphDef of constants.
+def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
+    """The network and its outputs as a GraphDef of constants.
+
+    Args:
+        folded: the keras.Model that gives the head's two layers by name.
+        loaded: its normalisation and class head.
+        head: what is made of the layers.
 
     Returns:
-        The GraphDef, whose placeholder is `images`, and the names of the outputs, each an op of that name.
+        The GraphDef, whose placeholder is `images`, and the names of the outputs: `output_` and each one's own.
     """
-    folded = fold_batch_norms(loaded.model)
     names: list[str] = []
 
-    @tf.function(  # type: ignore[untyped-decorator]  # TensorFlow has no types
-        input_signature=[tf.TensorSpec([None, SIDE, SIDE, 3], tf.uint8, name="images")]
-    )
     def compute(images: Any) -> dict[str, Any]:
-        layers = folded(normalise_pixels(images, loaded.normalisation), training=False)["layers"]
-        embedding, regions = describe(layers[copy_layer], places, projection)
-        average = tf.reduce_mean(layers[architecture.semantic_layer], axis=[1, 2])
+        layers = folded(normalise_pixels(images, loaded.normalisation), training=False)
+        embedding, regions = describe_copy(layers[head.copy_layer], head.places, head.projection)
+        average = tf.reduce_mean(layers[head.semantic_layer], axis=[1, 2])
         outputs = {
             "embedding": embedding,
             "regions": regions,
@@ -126,12 +139,13 @@ def freeze(
         }
         if loaded.nsfw:
             outputs["nsfw"] = _classify(average, loaded)
-        names[:] = list(outputs)
-        return {name: tf.identity(tensor, name=f"output_{name}") for name, tensor in outputs.items()}
+        names[:] = [_PREFIX + name for name in outputs]
+        return {name: tf.identity(tensor, name=_PREFIX + name) for name, tensor in outputs.items()}
 
-    concrete = compute.get_concrete_function()
-    frozen = convert_variables_to_constants_v2(concrete)
-    return frozen.graph.as_graph_def(), [f"output_{name}" for name in names]
+    spec = tf.TensorSpec([None, SIDE, SIDE, 3], tf.uint8, name="images")
+    concrete = tf.function(compute, input_signature=[spec]).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
+    return tf.compat.v1.graph_util.extract_sub_graph(frozen, [*names, "images"]), names
 
 
 def build(frozen: Any, output_ops: list[str], card_json: str) -> Built:
@@ -143,41 +157,39 @@ def build(frozen: Any, output_ops: list[str], card_json: str) -> Built:
     graph = tf.Graph()
     with graph.as_default():
         image_bytes = tf.compat.v1.placeholder(tf.string, [None], name="image_bytes")
-        decoded = tf.map_fn(_decode, image_bytes, fn_output_signature=tf.TensorSpec([SIDE, SIDE, 3], tf.uint8))
+        decoded = decode_pictures(image_bytes, SIDE)
         images = tf.compat.v1.placeholder_with_default(decoded, [None, SIDE, SIDE, 3], name="images")
         tensors = tf.import_graph_def(
             frozen, input_map={"images:0": images}, return_elements=[f"{op}:0" for op in output_ops], name=""
         )
-        outputs = {
-            op.removeprefix("output_"): tf.identity(tensor, name=op.removeprefix("output_"))
-            for op, tensor in zip(output_ops, tensors, strict=True)
-        }
+        names = [op.removeprefix(_PREFIX) for op in output_ops]
+        outputs = {name: tf.identity(tensor, name=name) for name, tensor in zip(names, tensors, strict=True)}
         probe = tf.compat.v1.placeholder(tf.int32, [None], name="probe")
         card = tf.fill([tf.shape(probe)[0]], tf.constant(card_json), name="card")
     return Built(graph, images, image_bytes, probe, card, outputs)
 
 
-def _decode(encoded: Any) -> Any:
-    """One JPEG, PNG, GIF or BMP file as uint8 [299, 299, 3], resized as the moderation server does: plainly."""
-    picture = tf.image.decode_image(encoded, channels=3, expand_animations=False)
-    resized = tf.image.resize(picture, [SIDE, SIDE], method="bilinear", antialias=True)
-    return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
-
-
 def save(built: Built, directory: Path) -> None:
-    """Write a SavedModel with the signatures `serving_default`, `encoded` and `describe`."""
+    """Write a SavedModel with the signatures `serving_default`, `encoded` and `describe`, tagged `serve`."""
     v1 = tf.compat.v1.saved_model
-    signature = v1.signature_def_utils.predict_signature_def
     outputs = dict(built.outputs)
+    signatures = {
+        "serving_default": ({"images": built.images}, outputs),
+        "encoded": ({"image_bytes": built.image_bytes}, outputs),
+        "describe": ({"probe": built.probe}, {"card": built.card}),
+    }
     with tf.compat.v1.Session(graph=built.graph) as session:
-        builder = v1.builder.SavedModelBuilder(str(directory))
+        builder = v1.Builder(str(directory))
         builder.add_meta_graph_and_variables(
             session,
-            [v1.tag_constants.SERVING],
+            [tf.saved_model.SERVING],
             signature_def_map={
-                "serving_default": signature({"images": built.images}, outputs),
-                "encoded": signature({"image_bytes": built.image_bytes}, outputs),
-                "describe": signature({"probe": built.probe}, {"card": built.card}),
+                name: v1.build_signature_def(
+                    {alias: v1.build_tensor_info(tensor) for alias, tensor in given.items()},
+                    {alias: v1.build_tensor_info(tensor) for alias, tensor in answered.items()},
+                    tf.saved_model.PREDICT_METHOD_NAME,
+                )
+                for name, (given, answered) in signatures.items()
             },
             clear_devices=True,
         )

@@ -45,55 +45,55 @@ def _token(text: str, place: int) -> tuple[str, str, int]:
 def _value(text: str, place: int, depth: int) -> tuple[Any, int]:
     if depth > _MAX_DEPTH:
         raise LiteralError(f"nested deeper than {_MAX_DEPTH} at character {place}")
-    kind, token, after = _token(text, place)
+    kind, lexeme, after = _token(text, place)
     if kind == "string":
-        return token[1:-1], after
+        return lexeme[1:-1], after
     if kind == "number":
-        return (float(token) if re.search(r"[.eE]", token) else int(token)), after
+        return (float(lexeme) if re.search(r"[.eE]", lexeme) else int(lexeme)), after
     if kind == "constant":
-        return _CONSTANTS[token], after
-    if token == "{":
+        return _CONSTANTS[lexeme], after
+    if lexeme == "{":
         return _object(text, after, depth)
-    if token == "[":
+    if lexeme == "[":
         return _array(text, after, depth)
-    raise LiteralError(f"{token!r} at character {place} begins no value")
+    raise LiteralError(f"{lexeme!r} at character {place} begins no value")
 
 
 def _object(text: str, place: int, depth: int) -> tuple[dict[str, Any], int]:
     found: dict[str, Any] = {}
-    kind, token, after = _token(text, place)
-    while token != "}":
+    kind, lexeme, after = _token(text, place)
+    while lexeme != "}":
         if kind not in {"name", "string"}:
-            raise LiteralError(f"{token!r} at character {place} is no key")
-        key = token[1:-1] if kind == "string" else token
+            raise LiteralError(f"{lexeme!r} at character {place} is no key")
+        key = lexeme[1:-1] if kind == "string" else lexeme
         if key in found:
             raise LiteralError(f"the key {key!r} at character {place} comes twice")
         _, colon, after = _token(text, after)
         if colon != ":":
             raise LiteralError(f"{colon!r} where ':' belongs, before character {after}")
         found[key], after = _value(text, after, depth + 1)
-        kind, token, place, after = _next_item(text, after, "}")
+        kind, lexeme, place, after = _next_item(text, after, "}")
     return found, after
 
 
 def _array(text: str, place: int, depth: int) -> tuple[list[Any], int]:
     found: list[Any] = []
-    _, token, after = _token(text, place)
-    while token != "]":
+    _, lexeme, after = _token(text, place)
+    while lexeme != "]":
         value, after = _value(text, place, depth + 1)
         found.append(value)
-        _, token, place, after = _next_item(text, after, "]")
+        _, lexeme, place, after = _next_item(text, after, "]")
     return found, after
 
 
 def _next_item(text: str, place: int, close: str) -> tuple[str, str, int, int]:
     """What follows an item: the closing bracket, or the first token after the comma; with its begin and end."""
-    kind, token, after = _token(text, place)
-    if token == close:
-        return kind, token, place, after
-    if token != ",":
-        raise LiteralError(f"{token!r} at character {place} where ',' or {close!r} belongs")
-    kind, token, end = _token(text, after)
-    if token == close:
+    kind, lexeme, after = _token(text, place)
+    if lexeme == close:
+        return kind, lexeme, place, after
+    if lexeme != ",":
+        raise LiteralError(f"{lexeme!r} at character {place} where ',' or {close!r} belongs")
+    kind, lexeme, end = _token(text, after)
+    if lexeme == close:
         raise LiteralError(f"no item between ',' and {close!r} at character {after}")
-    return kind, token, after, end
+    return kind, lexeme, after, end

@@ -1,8 +1,8 @@
 """Fetch pinned npm packages without running any of their code.
 
 `npm pack` downloads a tarball and, with `--ignore-scripts`, runs no script of it; what came is compared with the pinned
-Subresource Integrity digest (W3C SRI, as npm uses it) before a byte is read, and again each time it is used. This module
-imports no TensorFlow: demonstrations and tests take their photographs and logos through it.
+Subresource Integrity digest (W3C SRI, as npm uses it) before a byte is read, and again each time it is used. This
+module imports no TensorFlow: demonstrations and tests take their photographs and logos through it.
 """
 
 from __future__ import annotations

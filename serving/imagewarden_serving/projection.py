@@ -29,6 +29,11 @@ class Projection:
     matrix: NDArray[np.float32]
     sha256: str
 
+    @property
+    def dimension(self) -> int:
+        """D, of the projected descriptors."""
+        return int(self.matrix.shape[1])
+
 
 def load_projection(path: Path, channels: int) -> Projection:
     """Read a projection's .npz: `mean` [C] and `matrix` [C, D], any float type; nothing in it is unpickled.
@@ -39,9 +44,9 @@ def load_projection(path: Path, channels: int) -> Projection:
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, matrix = file["mean"].astype(np.float32), file["matrix"].astype(np.float32)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ProjectionError(f"{path} is no projection: {error}") from error
-    if mean.shape != (channels,) or matrix.ndim != 2 or matrix.shape[0] != channels:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ProjectionError(f"{path} is no projection, an .npz of `mean` and `matrix`: {error}") from error
+    if mean.shape != (channels,) or matrix.ndim != 2 or matrix.shape[0] != channels or not matrix.shape[1]:
         raise ProjectionError(
             f"{path} has mean {mean.shape} and matrix {matrix.shape}; this layer has {channels} channels: fit it anew"
         )

@@ -14,6 +14,10 @@ SIDE = 299
 """The input's height and width in pixels."""
 
 
+NORMALISATIONS = ("zero_to_one", "minus_one_to_one", "caffe")
+"""How pixels 0..255 become a network's input: x / 255; x / 127.5 - 1; BGR less ImageNet's mean colour."""
+
+
 class WrongBackend(Exception):
     """Keras is set to compute with something else than TensorFlow."""
 
@@ -25,10 +29,10 @@ class Architecture:
     Attributes:
         name: as `--architecture` takes it.
         build: makes the untrained keras.Model from float32 [N, 299, 299, 3] to its last map.
-        copy_layer: the layer that the copy descriptor pools: the first map of stride 16, since late layers forget what a
-            copy keeps (measured for inception_v3: docs of the descriptor; taken by likeness for the others).
+        copy_layer: the layer that the copy descriptor pools: the first map of stride 16, since late layers forget what
+            a copy keeps. Measured best among inception_v3's; taken by likeness in the others.
         semantic_layer: the last map, whose average says what is in the picture.
-        normalisation: what its ImageNet weights take: one of `graph.NORMALISATIONS`.
+        normalisation: what its ImageNet weights take: one of `NORMALISATIONS`.
         applications_name: its name in keras.applications; None: not there.
     """
 
@@ -52,7 +56,9 @@ def keras_with_tensorflow() -> Any:
 
         named = str(keras.backend.backend())
     if named != "tensorflow":
-        raise WrongBackend(f"keras is set to {named!r}, and a SavedModel needs TensorFlow; set KERAS_BACKEND=tensorflow")
+        raise WrongBackend(
+            f"keras is set to {named!r}, and a SavedModel needs TensorFlow; set KERAS_BACKEND=tensorflow"
+        )
     return keras
 
 

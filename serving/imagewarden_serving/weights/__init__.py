@@ -1,4 +1,4 @@
-"""Weights by name: `nsfwjs` (from npm, parsed and never executed), `imagenet` (keras.applications), or a .keras file."""
+"""Weights by name: `nsfwjs` (from npm, parsed, never executed), `imagenet` (keras.applications), or a .keras file."""
 
 from __future__ import annotations
 

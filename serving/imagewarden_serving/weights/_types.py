@@ -32,7 +32,7 @@ class Loaded:
 
     Attributes:
         model: the keras.Model, weights set.
-        normalisation: what these weights take: one of `graph.NORMALISATIONS`.
+        normalisation: what these weights take: one of `architectures.NORMALISATIONS`.
         source: for the model card: where the weights come from.
         digest: SHA-256 over all tensors, hexadecimal.
         nsfw: the head's layers over the last average pool: all but the last are followed by ReLU, the last by softmax.
@@ -48,7 +48,7 @@ class Loaded:
 
 
 def tensors_digest(model: Any, head: tuple[Dense, ...] = ()) -> str:
-    """SHA-256, hexadecimal, over shape and little-endian float32 bytes of all of a model's tensors, in Keras's order."""
+    """SHA-256, hexadecimal, over shape and little-endian float32 bytes of all tensors of a model, in Keras's order."""
     digest = hashlib.sha256()
     arrays = [*model.get_weights(), *(array for layer in head for array in (layer.kernel, layer.bias))]
     for array in arrays:

@@ -1,7 +1,7 @@
 """The weights of the npm package nsfwjs: a real Inception v3, read from its scripts without running them.
 
-The package has a TensorFlow.js layers model as scripts: `model.min.js` with the manifest of the tensors, and shards with
-a base64 string each. A tensor is uint8 codes with a scale and a minimum (tfjs-converter's quantisation):
+The package has a TensorFlow.js layers model as scripts: `model.min.js` with the manifest of the tensors, and shards
+with a base64 string each. A tensor is uint8 codes with a scale and a minimum (tfjs-converter's quantisation):
 value = code x scale + min. Layers 1 to 50 were frozen when it was fine-tuned for moderation, so up to and including
 mixed5 it is ImageNet's Inception v3; above it sorts pictures into five classes.
 """
@@ -57,9 +57,7 @@ def load(architecture: Architecture, progress: Progress) -> Loaded:
     keras = keras_with_tensorflow()
     model = architecture.build()
     _assign(keras, model, tensors)
-    head = tuple(
-        Dense(tensors[f"dense_{n}/kernel"], tensors[f"dense_{n}/bias"]) for n in range(1, _DENSE_LAYERS + 1)
-    )
+    head = tuple(Dense(tensors[f"dense_{n}/kernel"], tensors[f"dense_{n}/bias"]) for n in range(1, _DENSE_LAYERS + 1))
     source = {
         "source": "nsfwjs",
         "package": pinned.name,
