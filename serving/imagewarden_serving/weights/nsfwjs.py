@@ -26,7 +26,7 @@ from imagewarden_serving.weights._types import Array, Dense, Loaded, Progress, W
 CLASSES = ("Drawing", "Hentai", "Neutral", "Porn", "Sexy")
 """The head's outputs, in order."""
 
-_FOLDER = "package/dist/models/inception_v3/"
+_FOLDER = "dist/models/inception_v3/"
 _SHARDS = 6
 _MANIFEST = "weightsManifest:"
 _DENSE_LAYERS = 3
@@ -47,9 +47,9 @@ def load(architecture: Architecture, progress: Progress) -> Loaded:
             "choose --weights imagenet or a .keras file"
         )
     pinned = npm.NSFWJS
-    progress(f"fetching {pinned.name} {pinned.version} by npm (25 MB), unless it is in the cache")
+    progress(f"fetching {pinned} by npm (25 MB), unless it is in the cache")
     try:
-        tarball = pinned.fetch()
+        tarball = npm.fetch(pinned)
         progress("converting the weights")
         tensors = read_tensors(tarball)
     except npm.NpmError as error:
