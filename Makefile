@@ -67,7 +67,7 @@ release-protos: $(STAMP) ## Take today's protos as the released API that later o
 
 .PHONY: requirements
 requirements: $(STAMP) ## Pin the newest requirements, with hashes
-	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --strip-extras --allow-unsafe --output-file requirements/dev.txt pyproject.toml
 
 .PHONY: build

@@ -49,7 +49,9 @@ def test_limits_on_what_owners_say() -> None:
 def test_a_page_token_is_bound_to_its_listing() -> None:
     request = pb.ListEntriesRequest(bank="banks/a", label="x", page_size=10)
     token = paging.next_token(request, 77)
-    assert paging.after_of(pb.ListEntriesRequest(bank="banks/a", label="x", page_size=50, page_token=token), token) == 77
+    assert (
+        paging.after_of(pb.ListEntriesRequest(bank="banks/a", label="x", page_size=50, page_token=token), token) == 77
+    )
     for other in (pb.ListEntriesRequest(bank="banks/b", label="x"), pb.ListEntriesRequest(bank="banks/a")):
         with pytest.raises(InvalidField, match="page_token"):
             paging.after_of(other, token)

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-
 from imagewarden_server import media
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.lookup import Lookup, Scope, VectorQueries
@@ -42,6 +40,7 @@ from imagewarden_server.media import Digests, Frame, Header, Limits, MediaError,
 
 T = TypeVar("T")
 
+_OUTPUT = {VectorSpace.COPY: "embedding", VectorSpace.LOGO: "regions"}
 _PIXEL_SIGNALS = (SignalType.PDQ, SignalType.EMBEDDING)
 _ALL_SIGNALS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5, *_PIXEL_SIGNALS)
 
@@ -287,7 +286,7 @@ class Checker:
             )
         if not usable:
             return
-        outputs = {"embedding"} | ({"regions"} if VectorSpace.LOGO in spaces else set())
+        outputs = {_OUTPUT[space] for space in spaces}
         try:
             with check.stage("embed"):
                 answer = await check.within(
@@ -336,16 +335,12 @@ class Checker:
 
 
 def _queries(space: VectorSpace, answer: Embeddings, frames: Sequence[Frame]) -> VectorQueries:
-    """What is compared in a space: the whole picture; for logos every region of it too."""
-    if answer.embedding is None:
-        raise EmbeddingUnavailable("the model gave no `embedding`; export it again with `imagewarden model export`")
+    """What is compared in a space: the whole picture for copies of it, every region for logos in it."""
     numbers = [frame.index for frame in frames]
-    if space is not VectorSpace.LOGO or answer.regions is None:
+    if space is VectorSpace.COPY and answer.embedding is not None:
         return VectorQueries(space, answer.embedding, numbers, [None] * len(numbers))
-    dimensions = answer.embedding.shape[1]
-    count = len(answer.model.regions)
-    vectors = np.concatenate([answer.embedding, answer.regions.reshape(-1, dimensions)])
-    places = [number for number in numbers for _ in range(count)]
-    return VectorQueries(
-        space, vectors, numbers + places, [*([None] * len(numbers)), *(list(answer.model.regions) * len(numbers))]
-    )
+    if space is VectorSpace.LOGO and answer.regions is not None:
+        boxes = answer.model.regions
+        vectors = answer.regions.reshape(-1, answer.model.dimensions)
+        return VectorQueries(space, vectors, [number for number in numbers for _ in boxes], list(boxes) * len(numbers))
+    raise EmbeddingUnavailable(f"model {answer.model.label} did not give what was asked; look at the model host")

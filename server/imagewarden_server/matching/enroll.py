@@ -175,19 +175,17 @@ class Enroller:
         windows = _windows(model.regions) if model else ()
         hashes: list[HashSignal] = []
         inputs: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
-        picks: list[int | None] = []
+        picks: list[int] = []
         thumbnail: bytes | None = None
         for image in images:
             renderings = await self._workers.run(self._render, image)
             thumbnail = thumbnail or await self._workers.run(media.thumbnail, renderings[0])
             hashes += digest_signals(await self._workers.run(media.digest, image))
             for rendering in renderings:
-                for region, box in ((None, _WHOLE), *windows):
+                for region, box in windows:
                     inputs.append(await self._workers.run(media.place_logo, rendering, astuple(box)))
                     picks.append(region)
-        answer = await self._embedder.embed(
-            np.stack(inputs), frozenset({"embedding", "regions", "semantic"}), _EMBED_SECONDS
-        )
+        answer = await self._embedder.embed(np.stack(inputs), frozenset({"regions", "semantic"}), _EMBED_SECONDS)
         entry = dataclasses.replace(
             said,
             hashes=_distinct(hashes),
@@ -224,9 +222,6 @@ class Enroller:
         return Enrolled(written, written.value.signals, warnings)
 
 
-_WHOLE = Box(0.0, 0.0, 1.0, 1.0)
-
-
 def _windows(regions: Sequence[Box]) -> tuple[tuple[int, Box], ...]:
     """Of each size of region the one nearest to the middle, with its place in the model's list."""
     best: dict[tuple[float, float], tuple[float, int, Box]] = {}
@@ -238,14 +233,11 @@ def _windows(regions: Sequence[Box]) -> tuple[tuple[int, Box], ...]:
     return tuple((place, box) for _, place, box in best.values())
 
 
-def _pick(answer: Embeddings, picks: Sequence[int | None]) -> Vectors | None:
-    """Of each drawing the vector of the window that the logo was drawn into; None: of the whole."""
-    if answer.embedding is None or answer.regions is None:
+def _pick(answer: Embeddings, picks: Sequence[int]) -> Vectors | None:
+    """Of each drawing the vector of the window that the logo was drawn into."""
+    if answer.regions is None:
         return None
-    rows = [
-        answer.embedding[row] if region is None else answer.regions[row, region] for row, region in enumerate(picks)
-    ]
-    return np.stack(rows)
+    return answer.regions[np.arange(len(picks)), picks]
 
 
 def _vectors(

@@ -1,0 +1,64 @@
+"""The API's stubs over one channel, with the few requests that every scenario makes."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from imagewarden.v1 import bank_service_pb2 as banks_pb
+from imagewarden.v1 import types_pb2 as types
+from imagewarden.v1.bank_service_pb2_grpc import BankServiceStub
+from imagewarden.v1.moderation_service_pb2 import CheckImageRequest, CheckImageResponse
+from imagewarden.v1.moderation_service_pb2_grpc import ModerationServiceStub
+
+OPTIONS = [("grpc.max_send_message_length", 128 * 2**20), ("grpc.max_receive_message_length", 128 * 2**20)]
+
+BANNED, BRAND, ALLOWED = types.BANK_KIND_BANNED, types.BANK_KIND_BRAND, types.BANK_KIND_ALLOWED
+MATCH, NO_MATCH, UNDECIDED = types.VERDICT_MATCH, types.VERDICT_NO_MATCH, types.VERDICT_UNDECIDED
+SHA256, PDQ, EMBEDDING = types.SIGNAL_TYPE_SHA256, types.SIGNAL_TYPE_PDQ, types.SIGNAL_TYPE_EMBEDDING
+
+
+class Api:
+    """Stubs and short cuts."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        if credentials is None:
+            self.channel = grpc.insecure_channel(address, options=OPTIONS)
+        else:
+            self.channel = grpc.secure_channel(address, credentials, options=OPTIONS)
+        self.banks = BankServiceStub(self.channel)
+        self.moderation = ModerationServiceStub(self.channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.channel.close()
+
+    def create_bank(
+        self, bank: str, kind: types.BankKind.ValueType = BANNED, policy: types.Policy | None = None
+    ) -> str:
+        request = banks_pb.CreateBankRequest(bank=types.Bank(name=f"banks/{bank}", kind=kind, policy=policy))
+        self.banks.CreateBank(request, timeout=30)
+        return f"banks/{bank}"
+
+    def add_image(self, bank: str, image: bytes, **entry: object) -> banks_pb.AddImageResponse:
+        request = banks_pb.AddImageRequest(bank=bank, image=image, entry=types.Entry(**entry))  # type: ignore[arg-type]  # short cut
+        return self.banks.AddImage(request, timeout=60)
+
+    def add_hash(
+        self, bank: str, type_: types.SignalType.ValueType, hex_: str, **said: object
+    ) -> banks_pb.AddHashesResponse:
+        one = banks_pb.HashToAdd(type=type_, hex=hex_, **said)  # type: ignore[arg-type]  # short cut
+        return self.banks.AddHashes(banks_pb.AddHashesRequest(bank=bank, hashes=[one]), timeout=30)
+
+    def register_logo(self, bank: str, brand: str, *images: bytes) -> banks_pb.RegisterLogoResponse:
+        request = banks_pb.RegisterLogoRequest(bank=bank, brand=brand, images=images)
+        return self.banks.RegisterLogo(request, timeout=60)
+
+    def check(self, image: bytes, timeout: float = 30, **options: object) -> CheckImageResponse:
+        return self.moderation.CheckImage(CheckImageRequest(image=image, **options), timeout=timeout)  # type: ignore[arg-type]  # short cut

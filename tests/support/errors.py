@@ -1,0 +1,43 @@
+"""What a failed call said, read as a client reads it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+@dataclass
+class Failure:
+    """A call's error: filled once the call has failed."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    message: str = ""
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    retry_seconds: int | None = None
+
+
+@contextlib.contextmanager
+def fails() -> Iterator[Failure]:
+    """Expect a call to fail with the server's own kind of error."""
+    failure = Failure()
+    with pytest.raises(grpc.RpcError) as caught:
+        yield failure
+    error: Any = caught.value
+    status = rpc_status.from_call(error)
+    failure.code, failure.message = error.code(), error.details() or ""
+    assert status is not None, f"no google.rpc.Status: {failure.code} {failure.message}"
+    for detail in status.details:
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            assert info.domain == "imagewarden.v1"
+            failure.reason, failure.metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(retry):
+            failure.retry_seconds = retry.retry_delay.seconds

@@ -1,0 +1,52 @@
+"""Pictures made from real photographs."""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+
+from PIL import Image
+
+
+def opened(data: bytes) -> Image.Image:
+    """A photograph as RGB pixels."""
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def encoded(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
+    """Pixels as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    """The middle of a picture, that share of its area."""
+    width, height = (round(side * share**0.5) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def pasted(image: Image.Image, logo: Image.Image, share: float, place: tuple[float, float]) -> Image.Image:
+    """A picture with a logo in it: `share` of its width wide, its middle at `place`, fractions of the picture."""
+    width = round(image.width * share)
+    height = max(1, round(width * logo.height / logo.width))
+    drawn = logo.resize((width, height), Image.Resampling.LANCZOS)
+    scene = image.copy()
+    scene.paste(drawn, (round(place[0] * image.width - width / 2), round(place[1] * image.height - height / 2)), drawn)
+    return scene
+
+
+def tiles(photographs: list[bytes], count: int, side: int, seed: int) -> list[bytes]:
+    """Many different pictures: windows of photographs at chance places and sizes, as JPEG files of one side."""
+    chance = random.Random(seed)  # noqa: S311 -- repeatable, not secret
+    images = [opened(data) for data in photographs]
+    made = []
+    for _ in range(count):
+        image = chance.choice(images)
+        window = chance.randint(min(image.size) // 4, min(image.size) // 2)
+        left, top = chance.randint(0, image.width - window), chance.randint(0, image.height - window)
+        tile = image.crop((left, top, left + window, top + window)).resize((side, side), Image.Resampling.BICUBIC)
+        made.append(encoded(tile, quality=85))
+    return made

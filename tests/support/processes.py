@@ -1,0 +1,117 @@
+"""The model host and the server as real processes, on ports that the system picks, ended by their own id."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_SECONDS = 120.0
+
+
+@dataclass
+class Process:
+    """A process that said that it is ready."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL: what a power cut or the kernel's memory killer does."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def terminate(self, seconds: float = 60) -> int:
+        """SIGTERM; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=seconds)
+
+
+@dataclass
+class Host(Process):
+    """The model host."""
+
+    address: str
+
+
+@dataclass
+class Server(Process):
+    """The moderation server."""
+
+    address: str
+    http: str
+    state: Path
+    model_address: str
+
+
+def _launch(arguments: list[str], ready: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    ready.unlink(missing_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imagewarden", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
+    deadline = time.monotonic() + READY_SECONDS
+    while not ready.exists():
+        if process.poll() is not None:
+            raise RuntimeError(f"{arguments[0]} ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        if time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError(f"{arguments[0]} was not ready in time:\n{log.read_text()[-4000:]}")
+        time.sleep(0.02)
+    return process
+
+
+def launch_host(model_base: Path, scratch: Path, port: int = 0) -> Host:
+    """Start a model host."""
+    ready, log = scratch / "host.json", scratch / "host.log"
+    arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(model_base)]
+    arguments += ["--port", str(port), "--ready-file", str(ready)]
+    process = _launch(arguments, ready, log, {"TF_CPP_MIN_LOG_LEVEL": "2"})
+    return Host(process, log, f"127.0.0.1:{json.loads(ready.read_text())['grpc_port']}")
+
+
+def launch_server(state: Path, model_address: str, scratch: Path, environment: dict[str, str] | None = None) -> Server:
+    """Start a server."""
+    ready, log = scratch / "server.json", scratch / "server.log"
+    arguments = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--state-dir", str(state)]
+    arguments += ["--model-address", model_address, "--ready-file", str(ready)]
+    process = _launch(arguments, ready, log, environment or {})
+    addresses = json.loads(ready.read_text())
+    return Server(process, log, addresses["grpc"], addresses["http"], state, model_address)
+
+
+@contextmanager
+def start_host(model_base: Path, scratch: Path) -> Iterator[Host]:
+    """A model host that is stopped at the end."""
+    running = launch_host(model_base, scratch)
+    try:
+        yield running
+    finally:
+        running.terminate()
+
+
+@contextmanager
+def start_server(
+    state: Path, model_address: str, scratch: Path, environment: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """A server that is stopped at the end."""
+    running = launch_server(state, model_address, scratch, environment)
+    try:
+        yield running
+    finally:
+        running.terminate()
