@@ -7,11 +7,12 @@ from typing import Any
 
 _TOKEN = re.compile(
     r"""
-    (?P<punctuation>[{}\[\]:,])
+    [ \t\r\n]*+
+    (?: (?P<punctuation>[{}\[\]:,])
     | (?P<string>"[^"\\\n]*")
     | (?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w$.])
     | (?P<constant>(?:!0|!1|null|true|false)(?![\w$]))
-    | (?P<name>[A-Za-z_$][\w$]*)
+    | (?P<name>[A-Za-z_$][\w$]*) )
     """,
     re.VERBOSE | re.ASCII,
 )
@@ -39,7 +40,7 @@ def _token(text: str, place: int) -> tuple[str, str, int]:
     found = _TOKEN.match(text, place)
     if found is None or found.lastgroup is None:
         raise LiteralError(f"no literal at character {place}: {text[place : place + 20]!r}")
-    return found.lastgroup, found[0], found.end()
+    return found.lastgroup, found[found.lastgroup], found.end()
 
 
 def _value(text: str, place: int, depth: int) -> tuple[Any, int]:

@@ -42,8 +42,8 @@ def load_projection(path: Path, channels: int) -> Projection:
         ProjectionError: the file is missing or malformed, or made for another number of channels.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, matrix = file["mean"].astype(np.float32), file["matrix"].astype(np.float32)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            mean, matrix = arrays["mean"].astype(np.float32), arrays["matrix"].astype(np.float32)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ProjectionError(f"{path} is no projection, an .npz of `mean` and `matrix`: {error}") from error
     if mean.shape != (channels,) or matrix.ndim != 2 or matrix.shape[0] != channels or not matrix.shape[1]:

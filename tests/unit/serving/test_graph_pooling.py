@@ -1,0 +1,89 @@
+"""The pooling of maps to descriptors, against the same written in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from imagewarden_serving import card as cards
+from imagewarden_serving.projection import Projection
+
+Array = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def graph() -> Any:
+    from imagewarden_serving import graph
+
+    return graph
+
+
+@pytest.fixture(scope="module")
+def maps() -> Array:
+    # Half of the values below zero: what pooling meets when a layer has no ReLU.
+    return np.random.default_rng(5).normal(0, 2, (3, 17, 17, 8)).astype(np.float32)
+
+
+def unit(rows: NDArray[Any]) -> NDArray[Any]:
+    scaled: NDArray[Any] = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return scaled
+
+
+def gem(cells: Array) -> NDArray[np.float64]:
+    """Generalised mean, p = 3, over the cells of maps [N, H, W, C]."""
+    return np.mean(np.maximum(cells.astype(np.float64), 1e-6) ** 3, axis=(1, 2)) ** (1 / 3)
+
+
+def test_descriptors_are_generalised_means_of_the_map_and_of_each_window(graph: Any, maps: Array) -> None:
+    places = cards.windows(17)
+    embedding, regions = graph.describe_copy(maps, places, None)
+    np.testing.assert_allclose(embedding, unit(gem(maps)), atol=1e-5)
+    assert regions.shape == (3, 88, 8)
+    for row, (top, left, size) in enumerate(places.places):
+        window = maps[:, top : top + size, left : left + size]
+        np.testing.assert_allclose(regions[:, row], unit(gem(window)), atol=1e-5)
+
+
+def test_a_projection_centres_turns_and_normalises_both(graph: Any, maps: Array) -> None:
+    chance = np.random.default_rng(6)
+    projection = Projection(
+        chance.normal(0, 0.1, 8).astype(np.float32), chance.normal(0, 1, (8, 3)).astype(np.float32), "digest"
+    )
+    places = cards.windows(17, (9,))
+    plain, plain_regions = graph.describe_copy(maps, places, None)
+    embedding, regions = graph.describe_copy(maps, places, projection)
+    assert embedding.shape == (3, 3)
+    assert regions.shape == (3, 10, 3)
+    np.testing.assert_allclose(embedding, unit((plain - projection.mean) @ projection.matrix), atol=1e-5)
+    np.testing.assert_allclose(regions, unit((plain_regions - projection.mean) @ projection.matrix), atol=1e-5)
+
+
+def test_an_empty_map_still_gives_unit_norms(graph: Any) -> None:
+    embedding, regions = graph.describe_copy(np.zeros((1, 17, 17, 8), np.float32), cards.windows(17), None)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=-1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(regions, axis=-1), 1, atol=1e-6)
+
+
+def test_maps_of_another_size_are_refused_and_not_mixed_with_their_neighbours(graph: Any) -> None:
+    import tensorflow as tf
+
+    # 17 maps of 34 x 34 have the cells of 68 maps of 17 x 17.
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        graph.describe_copy(np.ones((1, 34, 34, 8), np.float32), cards.windows(17), None)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "expected"),
+    [
+        ("zero_to_one", [1.0, 0.0, 51 / 255]),
+        ("minus_one_to_one", [1.0, -1.0, 51 / 127.5 - 1]),
+        ("caffe", [51 - 103.939, 0 - 116.779, 255 - 123.68]),
+    ],
+)
+def test_pixels_are_normalised_as_the_weights_want_them(graph: Any, normalisation: str, expected: list[float]) -> None:
+    red_with_blue = np.array([[[[255, 0, 51]]]], np.uint8)
+    found = graph.normalise_pixels(red_with_blue, normalisation)
+    np.testing.assert_allclose(found[0, 0, 0], expected, atol=1e-4)
