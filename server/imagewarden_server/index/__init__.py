@@ -1,16 +1,32 @@
 """The index over all signals of all banks: a cache of the catalogue, made for searching, saved as checked snapshots."""
 
+from imagewarden_server.index.errors import (
+    DuplicateKey,
+    IndexRefused,
+    NotUnitVector,
+    RevisionGap,
+    SnapshotProblem,
+    WrongShape,
+)
+from imagewarden_server.index.graph import UsearchVectorIndex
 from imagewarden_server.index.index_set import IndexSet
 from imagewarden_server.index.lifecycle import open_index
-from imagewarden_server.index.snapshot import SnapshotProblem, load_snapshot, save_snapshot
-from imagewarden_server.index.vectors import ExactVectorIndex, UsearchVectorIndex, VectorIndex
+from imagewarden_server.index.parts import IndexInfo
+from imagewarden_server.index.snapshot import load_snapshot, save_snapshot
+from imagewarden_server.index.vectors import ExactVectorIndex, VectorIndex
 
 __all__ = [
+    "DuplicateKey",
     "ExactVectorIndex",
+    "IndexInfo",
+    "IndexRefused",
     "IndexSet",
+    "NotUnitVector",
+    "RevisionGap",
     "SnapshotProblem",
     "UsearchVectorIndex",
     "VectorIndex",
+    "WrongShape",
     "load_snapshot",
     "open_index",
     "save_snapshot",

@@ -1,6 +1,6 @@
 """A readers-writer lock: searches beside each other, a change alone.
 
-usearch's remove, get, save and load do not take its own mutex, so a search beside them could read freed memory.
+usearch's get, contains, save and load do not take its own mutex, so beside an add they could read freed memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from contextlib import contextmanager
 
 
 class ReadersWriterLock:
-    """Writers first: a stream of checks cannot hold a ban back."""
+    """Writers first: a stream of checks cannot hold a ban back.
+
+    Not re-entrant: a reader that asks again while a writer waits would wait for ever.
+    """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -45,6 +48,8 @@ class ReadersWriterLock:
                 self._writing = True
             finally:
                 self._writers_waiting -= 1
+                if not self._writing:  # interrupted while it waited: those who stood back for it may go on
+                    self._condition.notify_all()
         try:
             yield
         finally:

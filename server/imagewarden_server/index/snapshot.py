@@ -1,77 +1,84 @@
 """Snapshots of the index: written whole or not at all, and believed only when every byte's digest is right.
 
 A truncated file raises when it is loaded, but a flipped byte in a graph loads, and then kills the process at a search.
-So the manifest has the SHA-256 of every file, and nothing is loaded before all of them are checked.
+So the manifest has the SHA-256 of every file, a file beside it has the manifest's own, and nothing is loaded before all
+of them are checked. The format is described in docs/index.md.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import usearch
 
-from imagewarden_server.index.digests import DigestTable
-from imagewarden_server.index.flat import FlatHammingIndex
-from imagewarden_server.index.index_set import BankIndexes, IndexSet
-from imagewarden_server.index.vectors import UsearchVectorIndex
-from imagewarden_server.matching.types import DIGEST_BYTES, SignalType, VectorSpace
+from imagewarden_server.index.errors import SnapshotProblem
+from imagewarden_server.index.index_set import IndexSet
+from imagewarden_server.index.parts import HashPart, VectorPart
+from imagewarden_server.index.vectors import read_arrays, write_arrays
+from imagewarden_server.matching.types import SignalType, VectorSpace
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
+_MANIFEST_DIGEST = "manifest.json.sha256"
 _PREFIX = "snapshot-"
-_SCRATCH = ".snapshot-"
-_KEPT = 2
+_SCRATCH = ".tmp-"
+_LOCK = ".lock"
 
-
-class SnapshotProblem(Exception):
-    """A snapshot cannot be used; the message says which and why."""
+Described = dict[str, Any]
 
 
 def save_snapshot(index: IndexSet, directory: Path, catalog_id: str) -> Path:
-    """Write the index into DIRECTORY/snapshot-REVISION, and remove older ones but one.
+    """Write the index into DIRECTORY/snapshot-REVISION, and keep this one and the one before it.
 
-    Searches go on meanwhile; changes wait. The snapshot appears by one rename, after its files are on the disk.
+    Searches and changes go on meanwhile: each index in it is copied for itself, so that one may have a change that
+    another has not. The manifest has the revision before the first copy and the one after the last; the changes
+    between the two must be applied again, which harms nothing. Worn graphs are built anew before. The snapshot appears
+    by one rename, after its files are on the disk. Where the same revision is there already and sound, nothing is
+    written.
+
+    Args:
+        index: what to save.
+        directory: where snapshots are kept; made, readable for its owner alone, if it is not there.
+        catalog_id: whose index it is.
+
+    Returns:
+        The snapshot's directory.
 
     Raises:
         OSError: the disk is full, or not writable; the snapshots that are there stay.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=directory))
-    try:
-        with index.freeze() as (revision, banks):
-            described = [_write_bank(scratch, key, bank) for key, bank in banks.items()]
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in scratch.iterdir()}
-        manifest = {"format": FORMAT, "catalog": catalog_id, "revision": revision, "banks": described, "files": files}
-        (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in (*scratch.iterdir(), scratch):
-            _sync(path)
+    with _alone(directory):
+        for stray in directory.glob(f"{_PREFIX}*{_SCRATCH}*"):
+            shutil.rmtree(stray, ignore_errors=True)
+        index.compact()
+        revision = index.revision
         target = directory / f"{_PREFIX}{revision:020d}"
-        if target.exists():
-            # The same revision again: it may have been found damaged, so the new one takes its place.
-            shutil.rmtree(target)
-        scratch.rename(target)
-        _sync(directory)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    for old in _snapshots(directory)[_KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
-    for stray in directory.glob(f"{_SCRATCH}*"):
-        shutil.rmtree(stray, ignore_errors=True)
+        if not _sound(target, catalog_id):
+            _write(index, revision, target, catalog_id)
+        _prune(directory, target)
     return target
 
 
-def load_snapshot(directory: Path, catalog_id: str, newest_revision: int) -> tuple[IndexSet | None, list[str]]:
+def load_snapshot(
+    directory: Path, catalog_id: str, newest_revision: int | None = None
+) -> tuple[IndexSet | None, list[str]]:
     """The newest snapshot that can be believed, and why others were passed over.
 
+    The catalogue's changes after the index's revision must be applied before it is searched: see `save_snapshot`.
+
     Args:
-        directory: where they are.
+        directory: where snapshots are kept.
         catalog_id: whose they must be.
         newest_revision: the catalogue's: a snapshot ahead of it is of a catalogue that was set back.
     """
@@ -86,85 +93,134 @@ def load_snapshot(directory: Path, catalog_id: str, newest_revision: int) -> tup
 
 def _snapshots(directory: Path) -> list[Path]:
     """The snapshots, newest first."""
-    return sorted((path for path in directory.glob(f"{_PREFIX}*") if path.is_dir()), reverse=True)
+    found = [path for path in directory.glob(f"{_PREFIX}*") if path.is_dir() and _SCRATCH not in path.name]
+    return sorted(found, reverse=True)
 
 
-def _write_bank(scratch: Path, key: int, bank: BankIndexes) -> dict[str, Any]:
-    described: dict[str, Any] = {"key": key, "digests": {}, "pdq": None, "vectors": []}
-    for type_, table in bank.digests.items():
-        name = f"bank-{key}-{type_.value}.npz"
-        pairs = list(table.items())
-        values = np.frombuffer(b"".join(value for _, value in pairs), np.uint8).reshape(-1, DIGEST_BYTES[type_])
-        _savez(scratch / name, keys=np.array([one for one, _ in pairs], np.int64), values=values)
-        described["digests"][type_.value] = name
-    if len(bank.pdq):
-        name = f"bank-{key}-pdq.npz"
-        keys, words = bank.pdq.arrays()
-        _savez(scratch / name, keys=keys, words=words)
-        described["pdq"] = name
-    for number, ((space, model), index) in enumerate(bank.vectors.items()):
-        name = f"bank-{key}-vectors-{number}.usearch"
-        index.save(scratch / name)
-        described["vectors"].append(
-            {"space": space.value, "model": model, "dimensions": index.dimensions, "count": len(index), "file": name}
-        )
-    return described
+def _prune(directory: Path, newest: Path) -> None:
+    """Keep the newest and the one before it.
+
+    Those of later revisions go: they are of a catalogue that was replaced or set back.
+    """
+    snapshots = _snapshots(directory)
+    before = [path for path in snapshots if path.name < newest.name][:1]
+    for path in snapshots:
+        if path != newest and path not in before:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _savez(path: Path, **arrays: Any) -> None:
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other savers out of a directory, of this process and of others."""
+    with (directory / _LOCK).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
-def _load(path: Path, catalog_id: str, newest_revision: int) -> IndexSet:
+def _write(index: IndexSet, revision: int, target: Path, catalog_id: str) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}{_SCRATCH}", dir=target.parent))
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        _believe(path, manifest, catalog_id, newest_revision)
-        banks = {described["key"]: _read_bank(path, described) for described in manifest["banks"]}
+        described = [_write_part(scratch, number, part) for number, part in enumerate(index.parts())]
+        manifest = {
+            "format": FORMAT,
+            "catalog": catalog_id,
+            "revision": revision,
+            "last_revision": index.revision,
+            "usearch": usearch.__version__,
+            "files": described,
+        }
+        content = json.dumps(manifest, indent=1).encode()
+        (scratch / _MANIFEST).write_bytes(content)
+        # As sha256sum writes it, for people to check by hand.
+        (scratch / _MANIFEST_DIGEST).write_text(f"{hashlib.sha256(content).hexdigest()}  {_MANIFEST}\n")
+        for path in (*scratch.iterdir(), scratch):
+            _sync(path)
+        if target.exists():
+            shutil.rmtree(target)  # it was found damaged
+        scratch.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_part(scratch: Path, number: int, part: HashPart | VectorPart) -> Described:
+    described: Described = {"bank": part.bank}
+    if isinstance(part, VectorPart):
+        described |= {
+            "space": part.space.value,
+            "model": part.model,
+            "dimensions": part.dimensions,
+            "count": part.count,
+        }
+        path, arrays = scratch / f"{number:06d}-{part.space.value}.npz", part.arrays
+    else:
+        described["type"] = part.type.value
+        path, arrays = scratch / f"{number:06d}-{part.type.value}.npz", {"keys": part.keys, "values": part.values}
+    write_arrays(path, arrays)
+    return described | {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sound(path: Path, catalog_id: str) -> bool:
+    try:
+        _manifest(path, catalog_id, None)
+    except SnapshotProblem:
+        return False
+    return True
+
+
+def _load(path: Path, catalog_id: str, newest_revision: int | None) -> IndexSet:
+    manifest = _manifest(path, catalog_id, newest_revision)
+    try:
+        index = IndexSet(manifest["revision"])
+        for described in manifest["files"]:
+            index.put(_read_part(path, described))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise SnapshotProblem(f"cannot be read ({type(error).__name__}: {error})") from error
+    return index
+
+
+def _manifest(path: Path, catalog_id: str, newest_revision: int | None) -> Described:
+    """The manifest, after it and all files are found to be what was written.
+
+    Raises:
+        SnapshotProblem: they are not, or the snapshot is of another format, catalogue or time.
+    """
+    try:
+        content = (path / _MANIFEST).read_bytes()
+        digest = (path / _MANIFEST_DIGEST).read_bytes()
+        if digest != f"{hashlib.sha256(content).hexdigest()}  {_MANIFEST}\n".encode():
+            raise SnapshotProblem(f"{_MANIFEST} is damaged: its SHA-256 is not the one beside it")
+        manifest: Described = json.loads(content)
+        if manifest["format"] != FORMAT:
+            raise SnapshotProblem(f"has format {manifest['format']}, and {FORMAT} is read")
+        if manifest["catalog"] != catalog_id:
+            raise SnapshotProblem(f"is of catalogue {manifest['catalog']}, not {catalog_id}")
+        if newest_revision is not None and manifest["last_revision"] > newest_revision:
+            raise SnapshotProblem(
+                f"has change {manifest['last_revision']}, and the catalogue ends with {newest_revision}: "
+                "the catalogue was set back"
+            )
+        for said in manifest["files"]:
+            _check(path / Path(said["name"]).name, said)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotProblem(f"cannot be read ({type(error).__name__}: {error})") from error
-    return IndexSet(manifest["revision"], banks)
+    return manifest
 
 
-def _believe(path: Path, manifest: dict[str, Any], catalog_id: str, newest_revision: int) -> None:
-    if manifest["format"] != FORMAT:
-        raise SnapshotProblem(f"has format {manifest['format']}, and {FORMAT} is read")
-    if manifest["catalog"] != catalog_id:
-        raise SnapshotProblem(f"is of catalogue {manifest['catalog']}, not {catalog_id}")
-    if manifest["revision"] > newest_revision:
-        raise SnapshotProblem(f"is at change {manifest['revision']}, ahead of the catalogue's {newest_revision}")
-    for name, said in manifest["files"].items():
-        file = path / name
-        if Path(name).name != name or file.stat().st_size != said["bytes"] or _sha256(file) != said["sha256"]:
-            raise SnapshotProblem(f"{name} is damaged: its size or SHA-256 is not the manifest's")
-    named = {name for described in manifest["banks"] for name in _files_of(described)}
-    if named != set(manifest["files"]):
-        raise SnapshotProblem("names other files than it has")
+def _check(file: Path, said: Described) -> None:
+    size = file.stat().st_size
+    if size != said["bytes"]:
+        raise SnapshotProblem(f"{file.name} is damaged: it has {size} bytes, and {said['bytes']} were written")
+    if _sha256(file) != said["sha256"]:
+        raise SnapshotProblem(f"{file.name} is damaged: its SHA-256 is not the manifest's")
 
 
-def _files_of(described: dict[str, Any]) -> Iterator[str]:
-    yield from described["digests"].values()
-    if described["pdq"]:
-        yield described["pdq"]
-    yield from (one["file"] for one in described["vectors"])
-
-
-def _read_bank(path: Path, described: dict[str, Any]) -> BankIndexes:
-    bank = BankIndexes()
-    for type_, name in described["digests"].items():
-        table = bank.digests.setdefault(SignalType(type_), DigestTable())
-        with np.load(path / name, allow_pickle=False) as file:
-            for key, value in zip(file["keys"].tolist(), file["values"], strict=True):
-                table.add(key, value.tobytes())
-    if described["pdq"]:
-        with np.load(path / described["pdq"], allow_pickle=False) as file:
-            bank.pdq = FlatHammingIndex.of(file["keys"], file["words"])
-    for one in described["vectors"]:
-        index = UsearchVectorIndex.load(path / one["file"], one["dimensions"])
-        if len(index) != one["count"]:
-            raise SnapshotProblem(f"{one['file']} has {len(index)} vectors, and the manifest says {one['count']}")
-        bank.vectors[VectorSpace(one["space"]), one["model"]] = index
-    return bank
+def _read_part(path: Path, said: Described) -> HashPart | VectorPart:
+    arrays = read_arrays(path / Path(said["name"]).name)
+    if "space" in said:
+        space = VectorSpace(said["space"])
+        return VectorPart(said["bank"], space, said["model"], said["dimensions"], said["count"], arrays)
+    return HashPart(said["bank"], SignalType(said["type"]), arrays["keys"], arrays["values"])
 
 
 def _sha256(path: Path) -> str:

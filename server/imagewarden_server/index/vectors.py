@@ -1,28 +1,26 @@
-"""Nearest neighbours among unit vectors by cosine similarity: one Protocol, usearch, and the exact oracle.
+"""Nearest neighbours among unit vectors by cosine similarity: the Protocol, and the exact implementation.
 
 An index holds the vectors of one bank, one space and one model, so that a bank's filter can lose no result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from usearch.index import Index, ScalarKind
+
+from imagewarden_server.index.errors import DuplicateKey, NotUnitVector, WrongShape
 
 Matrix = NDArray[np.float32]
 Keys = NDArray[np.int64]
+Arrays = Mapping[str, NDArray[Any]]
+"""What a snapshot keeps of an index: arrays by name, without pickled objects."""
 
-EXACT_BELOW = 4_000
-"""Under this many vectors a scan is as fast as the graph, and misses nothing: see docs/index.md for the measurement."""
-
-_CONNECTIVITY = 16
-_EXPANSION_ADD = 128
-_EXPANSION_SEARCH = 64
-_UNIT_TOLERANCE = 1e-2
+UNIT_TOLERANCE = 1e-2
+"""How far a norm may be from 1: as much as is allowed of what the model answers."""
 
 
 class VectorIndex(Protocol):
@@ -32,6 +30,10 @@ class VectorIndex(Protocol):
     def dimensions(self) -> int:
         """The vectors' number of dimensions."""
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of memory it takes."""
+
     def __len__(self) -> int:
         """How many vectors it holds."""
 
@@ -39,35 +41,96 @@ class VectorIndex(Protocol):
         """Whether it holds a key."""
 
     def add(self, keys: Sequence[int], vectors: Matrix) -> None:
-        """Add vectors [n, d]. Raises ValueError, changing nothing: a key is there, or a vector is not of norm 1."""
+        """Add float32 vectors [n, dimensions] of norm 1.
+
+        Raises:
+            IndexRefused: a shape, a norm or a key is not as it must be; nothing was added.
+        """
 
     def remove(self, keys: Sequence[int]) -> None:
         """Remove keys; those that are not there are no error."""
 
     def search(self, queries: Matrix, k: int) -> tuple[list[Keys], list[Matrix]]:
-        """The keys and cosine similarities of the k nearest to each query [q, d], nearest first."""
+        """The k nearest to each query [q, dimensions]: keys int64 and cosine similarities float32, nearest first.
+
+        Raises:
+            IndexRefused: the queries are not unit vectors of the index's dimensions, or k is less than 1.
+        """
+
+    def arrays(self) -> Arrays:
+        """A copy of all there is, for `of`: quick, since changes wait for it."""
+
+    @classmethod
+    def of(cls, arrays: Arrays, dimensions: int) -> VectorIndex:
+        """An index of what `arrays` gave.
+
+        Raises:
+            ValueError: the arrays are not of such an index. Arrays whose bytes were changed may kill the process:
+                their digest is checked before.
+        """
 
     def save(self, path: Path) -> None:
-        """Write it to a file."""
+        """Write `arrays` to a file."""
 
     @classmethod
     def load(cls, path: Path, dimensions: int) -> VectorIndex:
-        """Read it from a file whose digest was checked before."""
+        """An index of what `save` wrote; see `of`."""
 
 
-def check_vectors(held: VectorIndex, dimensions: int, keys: Sequence[int], vectors: Matrix) -> None:
-    """Refuse what would poison an index: a NaN ranks first in usearch's results, and a zero vector has no direction."""
-    if vectors.ndim != 2 or vectors.shape != (len(keys), dimensions):
-        raise ValueError(f"{vectors.shape} vectors for {len(keys)} keys; expected ({len(keys)}, {dimensions})")
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write arrays as .npz."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **dict(arrays))
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Read arrays from .npz; pickled objects are refused."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def check_vectors(vectors: Matrix, count: int, dimensions: int) -> None:
+    """Refuse what would poison an index: a NaN ranks first in usearch's results, and a zero vector has no direction.
+
+    Raises:
+        WrongShape: these are not [count, dimensions].
+        NotUnitVector: one of them is not finite or not of norm 1.
+    """
+    if vectors.shape != (count, dimensions):
+        raise WrongShape(f"vectors of shape {vectors.shape} came, and ({count}, {dimensions}) was expected")
     norms = np.linalg.norm(vectors, axis=1)
-    if not np.all(np.abs(norms - 1.0) <= _UNIT_TOLERANCE):  # NaN compares False, and is refused with the rest
-        raise ValueError("a vector is not of unit norm, or not finite")
-    if len(set(keys)) != len(keys) or any(key in held for key in keys):
-        raise ValueError("a key is there already")
+    wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= UNIT_TOLERANCE))  # NaN compares False, and is refused with the rest
+    if len(wrong):
+        raise NotUnitVector(f"vector {wrong[0]} has norm {norms[wrong[0]]}, and 1 was expected")
+
+
+def check_keys(index: VectorIndex, keys: Sequence[int]) -> None:
+    """Refuse keys that are there already.
+
+    Raises:
+        DuplicateKey: one is in the index, or twice among `keys`.
+    """
+    if len(set(keys)) != len(keys):
+        raise DuplicateKey("a key is given twice")
+    for key in keys:
+        if key in index:
+            raise DuplicateKey(f"vector {key} is there already: remove it first")
+
+
+def check_queries(queries: Matrix, k: int, dimensions: int) -> None:
+    """Refuse a search that has no sound answer.
+
+    Raises:
+        WrongShape: the queries have other dimensions, or k is less than 1.
+        NotUnitVector: one of them is not finite or not of norm 1.
+    """
+    if k < 1:
+        raise WrongShape(f"the {k} nearest were asked for, and at least 1 was expected")
+    check_vectors(queries, len(queries), dimensions)
 
 
 class ExactVectorIndex:
-    """A matrix and a product: the oracle, and the fastest there is for a small bank."""
+    """A matrix and a product: misses nothing, and is the oracle that the graph is tested against."""
 
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
@@ -80,6 +143,11 @@ class ExactVectorIndex:
         """The vectors' number of dimensions."""
         return self._dimensions
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the matrix takes."""
+        return self._matrix.nbytes
+
     def __len__(self) -> int:
         """How many vectors it holds."""
         return len(self._keys)
@@ -89,17 +157,17 @@ class ExactVectorIndex:
         return key in self._places
 
     def add(self, keys: Sequence[int], vectors: Matrix) -> None:
-        """Add vectors [n, d]."""
-        check_vectors(self, self._dimensions, keys, vectors)
-        end = len(self._keys) + len(keys)
+        """Add vectors."""
+        check_vectors(vectors, len(keys), self._dimensions)
+        check_keys(self, keys)
+        begin, end = len(self._keys), len(self._keys) + len(keys)
         if end > len(self._matrix):
             grown = np.empty((max(end, 2 * len(self._matrix)), self._dimensions), np.float32)
-            grown[: len(self._keys)] = self._matrix[: len(self._keys)]
+            grown[:begin] = self._matrix[:begin]
             self._matrix = grown
-        self._matrix[len(self._keys) : end] = vectors
-        for key in keys:
-            self._places[key] = len(self._keys)
-            self._keys.append(key)
+        self._matrix[begin:end] = vectors
+        self._keys += keys
+        self._places.update(zip(keys, range(begin, end), strict=True))
 
     def remove(self, keys: Sequence[int]) -> None:
         """Remove keys: the last row moves into the gap."""
@@ -115,119 +183,28 @@ class ExactVectorIndex:
 
     def search(self, queries: Matrix, k: int) -> tuple[list[Keys], list[Matrix]]:
         """The k nearest, exactly."""
-        count = len(self._keys)
-        if not count:
-            return [np.empty(0, np.int64)] * len(queries), [np.empty(0, np.float32)] * len(queries)
-        similarities = queries @ self._matrix[:count].T
+        check_queries(queries, k, self._dimensions)
+        similarities = np.clip(queries @ self._matrix[: len(self._keys)].T, -1.0, 1.0)
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
         keys = np.asarray(self._keys, np.int64)
-        if k < count:
-            chosen = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-        else:
-            chosen = np.broadcast_to(np.arange(count), (len(queries), count))
-        values = np.take_along_axis(similarities, chosen, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        chosen = np.take_along_axis(chosen, order, axis=1)
-        values = np.take_along_axis(values, order, axis=1)
-        return list(keys[chosen]), list(values)
+        return list(keys[order]), list(np.take_along_axis(similarities, order, axis=1))
+
+    def arrays(self) -> Arrays:
+        """Keys and matrix."""
+        return {"keys": np.array(self._keys, np.int64), "vectors": self._matrix[: len(self._keys)].copy()}
+
+    @classmethod
+    def of(cls, arrays: Arrays, dimensions: int) -> ExactVectorIndex:
+        """An index of keys and matrix."""
+        made = cls(dimensions)
+        made.add(arrays["keys"].tolist(), arrays["vectors"])
+        return made
 
     def save(self, path: Path) -> None:
-        """Write keys and matrix as .npz."""
-        with path.open("wb") as file:
-            np.savez(file, keys=np.asarray(self._keys, np.int64), matrix=self._matrix[: len(self._keys)])
+        """Write keys and matrix."""
+        write_arrays(path, self.arrays())
 
     @classmethod
     def load(cls, path: Path, dimensions: int) -> ExactVectorIndex:
         """Read keys and matrix."""
-        made = cls(dimensions)
-        with np.load(path, allow_pickle=False) as file:
-            keys, matrix = file["keys"], file["matrix"]
-        made.add([int(key) for key in keys], matrix)
-        return made
-
-
-class UsearchVectorIndex:
-    """usearch's HNSW graph over f16, by cosine; while it is small it is scanned, which misses nothing."""
-
-    def __init__(self, dimensions: int) -> None:
-        self._dimensions = dimensions
-        self._index = self._make(dimensions)
-        self._removed = 0
-
-    @property
-    def dimensions(self) -> int:
-        """The vectors' number of dimensions."""
-        return self._dimensions
-
-    @staticmethod
-    def _make(dimensions: int) -> Index:
-        return Index(
-            ndim=dimensions,
-            metric="cos",
-            dtype=ScalarKind.F16,
-            connectivity=_CONNECTIVITY,
-            expansion_add=_EXPANSION_ADD,
-            expansion_search=_EXPANSION_SEARCH,
-        )
-
-    def __len__(self) -> int:
-        """How many vectors it holds."""
-        return len(self._index)
-
-    def __contains__(self, key: int) -> bool:
-        """Whether it holds a key."""
-        return bool(self._index.contains(key))
-
-    def add(self, keys: Sequence[int], vectors: Matrix) -> None:
-        """Add vectors [n, d], one thread: concurrent adds strand nodes (usearch issue 735)."""
-        check_vectors(self, self._dimensions, keys, vectors)
-        if keys:
-            self._index.add(np.asarray(keys, np.uint64), vectors, threads=1)
-
-    def remove(self, keys: Sequence[int]) -> None:
-        """Remove keys; a graph that is mostly gaps is built anew, since gaps cost recall and memory."""
-        for key in keys:
-            if self._index.contains(key):
-                self._index.remove(key)
-                self._removed += 1
-        if self._removed > max(len(self._index), 64):
-            self._rebuild()
-
-    def _rebuild(self) -> None:
-        kept = self._live_keys()
-        fresh = self._make(self._dimensions)
-        if len(kept):
-            fresh.add(kept, self._index.get(kept, dtype=ScalarKind.F32), threads=1)
-        self._index = fresh
-        self._removed = 0
-
-    def _live_keys(self) -> NDArray[np.uint64]:
-        keys = np.asarray(self._index.keys[: len(self._index)], np.uint64)
-        return keys[[bool(self._index.contains(int(key))) for key in keys]] if len(keys) else keys
-
-    def search(self, queries: Matrix, k: int) -> tuple[list[Keys], list[Matrix]]:
-        """The k nearest; all queries in one batched call."""
-        count = min(k, len(self._index))
-        if not count:
-            return [np.empty(0, np.int64)] * len(queries), [np.empty(0, np.float32)] * len(queries)
-        found = self._index.search(queries, count, exact=len(self._index) < EXACT_BELOW, threads=1)
-        # One query comes back without its first axis.
-        keys = np.atleast_2d(np.asarray(found.keys)).astype(np.int64)
-        values = 1.0 - np.atleast_2d(np.asarray(found.distances)).astype(np.float32)
-        counts = np.atleast_1d(getattr(found, "counts", np.full(len(queries), count)))
-        return (
-            [keys[row, : counts[row]] for row in range(len(queries))],
-            [values[row, : counts[row]] for row in range(len(queries))],
-        )
-
-    def save(self, path: Path) -> None:
-        """Write usearch's own format."""
-        self._index.save(str(path))
-
-    @classmethod
-    def load(cls, path: Path, dimensions: int) -> UsearchVectorIndex:
-        """Read usearch's own format; a damaged graph kills the process, so its digest was checked before."""
-        made = cls(dimensions)
-        made._index.load(str(path))
-        if made._index.ndim != dimensions:
-            raise ValueError(f"the index has {made._index.ndim} dimensions, expected {dimensions}")
-        return made
+        return cls.of(read_arrays(path), dimensions)
