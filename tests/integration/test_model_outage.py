@@ -1,0 +1,131 @@
+"""The model host away, slow, back, and another model: what a check says meanwhile, and that it recovers by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.support.api import BRAND, EMBEDDING, MATCH, NO_MATCH, UNDECIDED, Api
+from tests.support.errors import fails
+from tests.support.pictures import cropped, encoded, opened
+from tests.support.processes import Host, launch_host, launch_server
+
+from imagewarden.v1 import types_pb2 as types
+
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def eventually(true: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_model_host_that_dies_and_comes_back(model_base: Path, photographs: dict[str, bytes], tmp_path: Path) -> None:
+    host = launch_host(model_base, tmp_path)
+    port = int(host.address.rpartition(":")[2])
+    server = launch_server(tmp_path / "state", host.address, tmp_path)
+    picture = photographs["dust-bowl-home"]
+    crop = encoded(cropped(opened(picture), 0.7))
+    try:
+        with Api(server.address) as api:
+            bank, brand = api.create_bank("abuse"), api.create_bank("brand", BRAND)
+            api.add_image(bank, picture)
+            assert api.check(crop).matches[0].signal == EMBEDDING
+            host.kill()
+            answer = api.check(crop, on_undecided=types.ACTION_REVIEW)
+            assert (answer.verdict, answer.action) == (UNDECIDED, types.ACTION_REVIEW), "never NO_MATCH"
+            (reason,) = answer.undecided_reasons
+            assert reason.code == types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE
+            assert list(reason.signals) == [EMBEDDING]
+            assert "IMAGEWARDEN_MODEL_ADDRESS" in reason.message
+            assert api.check(picture).verdict == MATCH, "digests and hashes need no model"
+            assert api.check(photographs["nagasaki-boats"], banks=[brand]).verdict == NO_MATCH, (
+                "nothing to compare with"
+            )
+            for call in (
+                lambda: api.add_image(bank, photographs["nagasaki-boats"]),
+                lambda: api.register_logo(brand, "x", photographs["nagasaki-boats"]),
+            ):
+                with fails() as failure:
+                    call()
+                assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "EMBEDDING_UNAVAILABLE")
+                assert failure.retry_seconds == 1
+            host = launch_host(model_base, tmp_path, port)
+            assert eventually(lambda: api.check(crop).verdict == MATCH), "and all is well again, without a restart"
+    finally:
+        server.terminate()
+        host.terminate()
+
+
+def altered(model_base: Path, target: Path) -> None:
+    """The same network under another card, as another model's export would state it: another fingerprint."""
+    version = max(model_base.glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.copytree(version, target)
+    saved = (target / "saved_model.pb").read_bytes()
+    fingerprint = json.loads((version / "model_card.json").read_text())["fingerprint"]
+    assert saved.count(fingerprint.encode()) == 1
+    (target / "saved_model.pb").write_bytes(saved.replace(fingerprint.encode(), fingerprint[::-1].encode()))
+
+
+def test_vectors_of_another_model_are_never_compared(
+    model_base: Path, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    models = tmp_path / "models" / "inception"
+    models.mkdir(parents=True)
+    version = max(model_base.glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.copytree(version, models / "1")
+    host = launch_host(models, tmp_path)
+    server = launch_server(tmp_path / "state", host.address, tmp_path)
+    picture, other = photographs["dust-bowl-home"], photographs["nagasaki-boats"]
+    crop = encoded(cropped(opened(picture), 0.7))
+    try:
+        with Api(server.address) as api:
+            bank = api.create_bank("abuse")
+            api.add_image(bank, picture)
+            first = api.check(crop)
+            assert first.verdict == MATCH
+            scratch = models / ".2"
+            altered(model_base, scratch)
+            scratch.rename(models / "2")
+            assert eventually(lambda: api.check(crop).model_version != first.model_version, 60)
+            answer = api.check(crop)
+            assert answer.model_version.startswith("inception/2@")
+            assert answer.verdict == UNDECIDED, "the banned picture's vectors are of the model before"
+            assert answer.undecided_reasons[0].code == types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE
+            assert first.model_version.partition("@")[2] in answer.undecided_reasons[0].message
+            fresh = api.create_bank("fresh")
+            api.add_image(fresh, other)
+            found = api.check(encoded(cropped(opened(other), 0.7)), banks=[fresh])
+            assert (found.verdict, found.matches[0].signal) == (MATCH, EMBEDDING)
+            api.add_image(fresh, encoded(opened(picture), quality=95))
+            assert api.check(crop, banks=[fresh]).verdict == MATCH, "added again, it is recognised again"
+    finally:
+        server.terminate()
+        host.terminate()
+
+
+def test_a_short_deadline_is_undecided_and_answered_in_time(
+    host: Host, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    server = launch_server(tmp_path / "state", host.address, tmp_path)
+    try:
+        with Api(server.address) as api:
+            bank = api.create_bank("abuse")
+            api.add_image(bank, photographs["dust-bowl-home"])
+            huge = opened(photographs["nagasaki-boats"]).resize((6_000, 4_800))
+            data = encoded(huge, "PNG", compress_level=1)
+            assert api.check(data).verdict == NO_MATCH
+            answer = api.check(data, timeout=0.25)
+            assert answer.verdict == UNDECIDED
+            assert {one.code for one in answer.undecided_reasons} == {types.UNDECIDED_CODE_DEADLINE}
+    finally:
+        server.terminate()
