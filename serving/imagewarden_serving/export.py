@@ -21,6 +21,10 @@ from imagewarden_serving.projection import Projection, ProjectionError, load_pro
 DEFAULT_NAME = "inception"
 DEFAULT_ARCHITECTURE = "inception_v3"
 
+BUNDLED_PROJECTION = Path(__file__).parent / "data" / "inception_v3-mixed3.npz"
+"""The projection that comes with the package, from mixed3's 768 channels to 512, fitted by `fit` on the weights of
+nsfwjs: for `export(projection=BUNDLED_PROJECTION)`. Other weights or another layer need one of their own."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_VERSION = 2**63 - 1
 

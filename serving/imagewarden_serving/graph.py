@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from imagewarden_serving.architectures import SIDE
@@ -145,7 +146,7 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
     spec = tf.TensorSpec([None, SIDE, SIDE, 3], tf.uint8, name="images")
     concrete = tf.function(compute, input_signature=[spec]).get_concrete_function()
     frozen = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
-    return tf.compat.v1.graph_util.extract_sub_graph(frozen, [*names, "images"]), names
+    return frozen, names
 
 
 def build(frozen: Any, output_ops: list[str], card_json: str) -> Built:
@@ -171,7 +172,6 @@ def build(frozen: Any, output_ops: list[str], card_json: str) -> Built:
 
 def save(built: Built, directory: Path) -> None:
     """Write a SavedModel with the signatures `serving_default`, `encoded` and `describe`, tagged `serve`."""
-    v1 = tf.compat.v1.saved_model
     outputs = dict(built.outputs)
     signatures = {
         "serving_default": ({"images": built.images}, outputs),
@@ -179,18 +179,22 @@ def save(built: Built, directory: Path) -> None:
         "describe": ({"probe": built.probe}, {"card": built.card}),
     }
     with tf.compat.v1.Session(graph=built.graph) as session:
-        builder = v1.Builder(str(directory))
+        builder = tf.compat.v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(
             session,
             [tf.saved_model.SERVING],
             signature_def_map={
-                name: v1.build_signature_def(
-                    {alias: v1.build_tensor_info(tensor) for alias, tensor in given.items()},
-                    {alias: v1.build_tensor_info(tensor) for alias, tensor in answered.items()},
-                    tf.saved_model.PREDICT_METHOD_NAME,
+                name: SignatureDef(
+                    inputs={alias: _tensor_info(tensor) for alias, tensor in given.items()},
+                    outputs={alias: _tensor_info(tensor) for alias, tensor in answered.items()},
+                    method_name=tf.saved_model.PREDICT_METHOD_NAME,
                 )
                 for name, (given, answered) in signatures.items()
             },
             clear_devices=True,
         )
         builder.save()
+
+
+def _tensor_info(tensor: Any) -> Any:
+    return TensorInfo(name=tensor.name, dtype=tensor.dtype.as_datatype_enum, tensor_shape=tensor.shape.as_proto())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def test_windows_lie_in_the_map_cover_its_edges_and_leave_no_gap(cells: int, siz
         lefts = sorted({left for _, left, one in made.places if one == size})
         assert tops == lefts
         assert (tops[0], tops[-1]) == (0, cells - size)
-        assert all(after - before <= size for before, after in zip(tops, tops[1:], strict=False))
+        assert all(after - before <= size for before, after in pairwise(tops))
 
 
 @pytest.mark.parametrize("sizes", [(0,), (-3,), (18,), (12, 99)])

@@ -39,7 +39,7 @@ def test_a_wrong_argument_is_refused_and_leaves_nothing(tmp_path: Path, argument
 
 def test_a_pickle_is_no_weights_file(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(b"\x80\x04.")
-    with pytest.raises(ExportError, match="nor a .keras file"):
+    with pytest.raises(ExportError, match=r"nor a \.keras file"):
         export(tmp_path, weights=str(tmp_path / "model.pkl"))
 
 

@@ -34,7 +34,8 @@ def unit(rows: NDArray[Any]) -> NDArray[Any]:
 
 def gem(cells: Array) -> NDArray[np.float64]:
     """Generalised mean, p = 3, over the cells of maps [N, H, W, C]."""
-    return np.mean(np.maximum(cells.astype(np.float64), 1e-6) ** 3, axis=(1, 2)) ** (1 / 3)
+    pooled: NDArray[np.float64] = np.mean(np.maximum(cells.astype(np.float64), 1e-6) ** 3, axis=(1, 2)) ** (1 / 3)
+    return pooled
 
 
 def test_descriptors_are_generalised_means_of_the_map_and_of_each_window(graph: Any, maps: Array) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imagewarden_serving.export import BUNDLED_PROJECTION
 from imagewarden_serving.projection import ProjectionError, load_projection
 
 MEAN = np.linspace(-1, 1, 6)
@@ -59,3 +60,10 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) ->
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ProjectionError, match=r"gone\.npz"):
         load_projection(tmp_path / "gone.npz", 6)
+
+
+def test_the_bundled_projection_fits_mixed3() -> None:
+    bundled = load_projection(BUNDLED_PROJECTION, 768)
+    assert bundled.dimension == 512
+    # Frozen: stored vectors are bound to this digest through the model's fingerprint.
+    assert bundled.sha256 == "4e568e1b5b9183efc9140e61248d5f9216a5c162dab745e73f94aeed6d9389ff"
