@@ -125,7 +125,7 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
         head: what is made of the layers.
 
     Returns:
-        The GraphDef, whose placeholder is `images`, and the names of the outputs: `output_` and each one's own.
+        The GraphDef, whose input `images:0` is left open, and the names of the outputs: `output_` and each one's own.
     """
     names: list[str] = []
 
@@ -146,6 +146,8 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
     spec = tf.TensorSpec([None, SIDE, SIDE, 3], tf.uint8, name="images")
     concrete = tf.function(compute, input_signature=[spec]).get_concrete_function()
     frozen = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
+    # `build` puts its own `images` in the place of this placeholder.
+    del frozen.node[[node.name for node in frozen.node].index("images")]
     return frozen, names
 
 

@@ -256,7 +256,9 @@ def test_a_session_runs_only_what_is_asked(model: SavedModel, pictures: NDArray[
 
 
 def test_the_graph_has_neither_variables_nor_batch_norms_nor_functions_around_it(model: SavedModel) -> None:
-    ops = {node.op for node in model.graph.as_graph_def().node}
+    nodes = model.graph.as_graph_def().node
+    assert {node.name for node in nodes if node.op == "Placeholder"} == {"image_bytes", "probe"}
+    ops = {node.op for node in nodes}
     assert not {op for op in ops if "Variable" in op or "VarHandle" in op or "BatchNorm" in op}
     assert not {op for op in ops if "PartitionedCall" in op or "PyFunc" in op}
 

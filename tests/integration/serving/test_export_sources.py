@@ -1,4 +1,4 @@
-"""Exports from other weights than the default: .keras files, good, damaged and hostile; ImageNet's without a network."""
+"""Exports from other weights than the default: .keras files, good, damaged and hostile; ImageNet's offline."""
 
 from __future__ import annotations
 
