@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from imagewarden_server.index.errors import IndexRefused, RevisionGap
 from imagewarden_server.index.index_set import IndexSet
 from imagewarden_server.index.snapshot import load_snapshot
-from imagewarden_server.matching.ports import Catalog
+from imagewarden_server.matching.ports import Change, StoredHash, StoredVector
 
 
-def open_index(directory: Path, catalog: Catalog) -> tuple[IndexSet, str, list[str]]:
+class IndexSource(Protocol):
+    """What an index needs of the catalogue: these are `ports.Catalog`'s, which says what they do."""
+
+    @property
+    def id(self) -> str:
+        """The catalogue's own identifier."""
+
+    def revision(self) -> int:
+        """The number of the last committed change."""
+
+    def changes(self, after: int, limit: int = 256) -> list[Change]:
+        """The changes after a revision, oldest first."""
+
+    def live_hashes(self) -> Iterator[list[StoredHash]]:
+        """All hashes of active entries."""
+
+    def live_vectors(self) -> Iterator[list[StoredVector]]:
+        """All vectors of active entries."""
+
+
+def open_index(directory: Path, catalog: IndexSource) -> tuple[IndexSet, str, list[str]]:
     """Bring up an index that has all of the catalogue's changes.
 
     Args:
@@ -38,7 +60,7 @@ def open_index(directory: Path, catalog: Catalog) -> tuple[IndexSet, str, list[s
     return _caught_up(index, catalog), "rebuilt", problems
 
 
-def _caught_up(index: IndexSet, catalog: Catalog) -> IndexSet:
+def _caught_up(index: IndexSet, catalog: IndexSource) -> IndexSet:
     while changes := catalog.changes(index.revision):
         index.apply(changes)
     return index

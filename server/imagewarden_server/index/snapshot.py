@@ -189,7 +189,7 @@ def _manifest(path: Path, catalog_id: str, newest_revision: int | None) -> Descr
         content = (path / _MANIFEST).read_bytes()
         digest = (path / _MANIFEST_DIGEST).read_bytes()
         if digest != f"{hashlib.sha256(content).hexdigest()}  {_MANIFEST}\n".encode():
-            raise SnapshotProblem(f"{_MANIFEST} is damaged: its SHA-256 is not the one beside it")
+            raise SnapshotProblem(f"{_MANIFEST} is damaged: its SHA-256 is not that of {_MANIFEST_DIGEST}")
         manifest: Described = json.loads(content)
         if manifest["format"] != FORMAT:
             raise SnapshotProblem(f"has format {manifest['format']}, and {FORMAT} is read")

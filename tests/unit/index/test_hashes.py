@@ -1,0 +1,121 @@
+"""The flat scan and the tables of digests, beneath what the contract says of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.index.rows import pdq
+
+from imagewarden_server.index import WrongShape
+from imagewarden_server.index.digests import DigestTable, arrays
+from imagewarden_server.index.flat import MOST_HITS, FlatHammingIndex
+
+
+def found(index: FlatHammingIndex, query: bytes, distance: int) -> dict[int, int]:
+    keys, distances = index.search([query], distance)[0]
+    return dict(zip(keys.tolist(), distances.tolist(), strict=True))
+
+
+class TestFlat:
+    def test_distances_are_right_across_blocks(self) -> None:
+        generator = np.random.default_rng(3)
+        hashes = [generator.bytes(32) for _ in range(70_000)]
+        index = FlatHammingIndex()
+        index.add(list(range(70_000)), hashes)
+        wanted = {
+            key: (int.from_bytes(value, "big") ^ int.from_bytes(hashes[5], "big")).bit_count()
+            for key, value in enumerate(hashes)
+        }
+        expected = {key: bits for key, bits in wanted.items() if bits <= 100}
+        assert len(expected) > 5
+        assert max(expected) > 65_536
+        assert found(index, hashes[5], 100) == expected
+
+    def test_only_the_nearest_of_a_flood_are_given(self) -> None:
+        index = FlatHammingIndex()
+        index.add(list(range(MOST_HITS + 500)), [pdq(1, flipped=1)] * (MOST_HITS + 500))
+        index.add([9_999], [pdq(1)])
+        keys, distances = index.search([pdq(1)], 31)[0]
+        assert len(keys) == MOST_HITS
+        assert keys[0] == 9_999
+        assert distances[:2].tolist() == [0, 1]
+
+    def test_the_last_hashes_move_into_gaps(self) -> None:
+        index = FlatHammingIndex()
+        index.add(list(range(20)), [pdq(key) for key in range(20)])
+        index.remove([0, 7, 18, 19, 500])
+        assert len(index) == 16
+        for key in range(20):
+            assert (key in index) == (key not in {0, 7, 18, 19})
+            assert found(index, pdq(key), 0) == ({key: 0} if key in index else {})
+
+    def test_memory_comes_back(self) -> None:
+        index = FlatHammingIndex()
+        index.add(list(range(10_000)), [pdq(1)] * 10_000)
+        assert index.nbytes <= 10_000 * 40 * 1.5
+        index.remove(list(range(9_990)))
+        assert index.nbytes < 2_000
+        assert found(index, pdq(1), 0) == dict.fromkeys(range(9_990, 10_000), 0)
+        index.remove(list(range(10_000)))
+        assert found(index, pdq(1), 0) == {}
+
+    def test_keys_that_are_there_are_left_as_they_are(self) -> None:
+        index = FlatHammingIndex()
+        index.add([5, 9], [pdq(5), pdq(9)])
+        index.add([9, 7, 7, 12], [pdq(1), pdq(7), pdq(7), pdq(12)])
+        assert len(index) == 4
+        assert found(index, pdq(9), 0) == {9: 0}
+        assert found(index, pdq(7), 0) == {7: 0}
+        assert found(index, pdq(1), 0) == {}
+
+    @pytest.mark.parametrize("length", [0, 31, 33, 64])
+    def test_a_hash_of_another_length_is_refused(self, length: int) -> None:
+        index = FlatHammingIndex()
+        index.add([1], [pdq(1)])
+        with pytest.raises(WrongShape, match=str(length)):
+            index.add([2, 3], [pdq(2), bytes(length)])
+        with pytest.raises(WrongShape, match=str(length)):
+            index.search([bytes(length)], 31)
+        assert len(index) == 1
+
+    def test_arrays_that_are_no_hashes_are_refused(self) -> None:
+        arrays_of: list[Any] = [np.zeros((2, 31), np.uint8), np.zeros((3, 32), np.uint8), np.zeros((2, 32), np.int64)]
+        for values in arrays_of:
+            with pytest.raises(WrongShape):
+                FlatHammingIndex.of(np.arange(2), values)
+
+
+class TestDigestTable:
+    def test_a_digest_may_have_several_keys(self) -> None:
+        table = DigestTable()
+        for key in (3, 1, 3, 2):
+            table.add(key, b"x" * 16)
+        assert sorted(table.find(b"x" * 16)) == [1, 2, 3]
+        assert len(table) == 3
+        table.remove(1, b"x" * 16)
+        table.remove(1, b"x" * 16)
+        table.remove(3, b"y" * 16)
+        table.remove(3, b"x" * 16)
+        assert tuple(table.find(b"x" * 16)) == (2,)
+        table.remove(2, b"x" * 16)
+        assert tuple(table.find(b"x" * 16)) == ()
+        assert len(table) == 0
+
+    def test_key_zero_is_a_key(self) -> None:
+        table = DigestTable()
+        table.add(0, b"x" * 16)
+        assert tuple(table.find(b"x" * 16)) == (0,)
+        table.remove(0, b"x" * 16)
+        assert len(table) == 0
+
+    def test_its_arrays_have_all_keys(self) -> None:
+        table = DigestTable()
+        for key, value in ((1, b"a" * 16), (2, b"a" * 16), (3, b"b" * 16)):
+            table.add(key, value)
+        keys, values = arrays(table.pairs(), 16)
+        assert sorted(zip(keys.tolist(), [row.tobytes() for row in values], strict=True)) == [
+            (1, b"a" * 16),
+            (2, b"a" * 16),
+            (3, b"b" * 16),
+        ]
+        assert table.nbytes > 2 * 16

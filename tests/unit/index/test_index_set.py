@@ -1,0 +1,205 @@
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.unit.index.rows import MODEL, OTHER_MODEL, hash_row, pdq, unit_vectors, vector_row, without_vector
+
+from imagewarden_server.index import IndexRefused, IndexSet, NotUnitVector, RevisionGap, WrongShape
+from imagewarden_server.matching.ports import Change, StoredHash, StoredVector
+from imagewarden_server.matching.types import HashSignal, SignalType, Vectors, VectorSpace
+
+
+def keys(index: IndexSet, vector: Vectors, k: int = 1) -> list[int]:
+    return [hit.key for hit in index.find_vectors([1], VectorSpace.COPY, MODEL, vector[None], k)]
+
+
+class TestRevisions:
+    def test_a_gap_is_refused_and_what_came_before_it_is_in_force(self) -> None:
+        index = IndexSet(7)
+        with pytest.raises(RevisionGap, match="change 10 came, and 9 was expected"):
+            index.apply([Change(8, added_hashes=[hash_row(1, pdq(1))]), Change(10, added_hashes=[hash_row(2, pdq(2))])])
+        assert index.revision == 8
+        assert index.hash_count([1], SignalType.PDQ) == 1
+
+    def test_changes_that_are_in_force_are_passed_over(self) -> None:
+        index = IndexSet()
+        change = Change(1, added_hashes=[hash_row(1, pdq(1))])
+        index.apply([change])
+        index.apply([change, Change(1, removed_bank=1), Change(2)])
+        assert index.revision == 2
+        assert index.hash_count([1], SignalType.PDQ) == 1
+
+    def test_rows_that_are_there_come_again_without_harm(self) -> None:
+        vectors = unit_vectors(2)
+        hashes = [hash_row(1, pdq(1)), hash_row(2, bytes(16), SignalType.MD5)]
+        rows = [vector_row(key, vectors[key]) for key in range(2)]
+        index = IndexSet()
+        index.load_rows([hashes], [rows])
+        index.apply([Change(1, added_hashes=hashes, added_vectors=rows), Change(2, removed_hashes=hashes[:1])])
+        index.apply([Change(3, removed_hashes=hashes[:1], removed_vectors=[vector_row(99, vectors[0], bank=9)])])
+        index.apply([Change(4, removed_bank=77, removed_hashes=[hash_row(5, bytes(20), SignalType.SHA1)])])
+        assert index.hash_count([1], SignalType.PDQ) == 0
+        assert index.hash_count([1], SignalType.MD5) == 1
+        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 2}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("hashes", "vectors", "error"),
+        [
+            ([hash_row(9, bytes(31))], [], WrongShape),
+            ([hash_row(9, bytes(15), SignalType.MD5)], [], WrongShape),
+            ([hash_row(9, bytes(32), SignalType.EMBEDDING)], [], WrongShape),
+            ([], [vector_row(9, np.zeros(24, np.float32))], NotUnitVector),
+            ([], [vector_row(9, np.full(24, np.nan, np.float32))], NotUnitVector),
+            ([], [vector_row(9, unit_vectors(1, dimensions=25)[0])], WrongShape),
+            ([], [vector_row(8, unit_vectors(1)[0]), vector_row(9, unit_vectors(1)[0][:3])], WrongShape),
+            ([], [vector_row(9, unit_vectors(1))], WrongShape),
+        ],
+    )
+    def test_a_change_with_one_bad_row_leaves_nothing(
+        self, hashes: list[StoredHash], vectors: list[StoredVector], error: type[IndexRefused]
+    ) -> None:
+        vector = unit_vectors(3)
+        index = IndexSet()
+        index.apply([Change(1, added_hashes=[hash_row(1, pdq(1))], added_vectors=[vector_row(1, vector[0])])])
+        bad = Change(
+            2,
+            removed_hashes=[hash_row(1, pdq(1))],
+            removed_vectors=[vector_row(1, vector[0])],
+            added_hashes=[hash_row(2, pdq(2)), *hashes],
+            added_vectors=[vector_row(2, vector[1]), vector_row(3, vector[2], model=OTHER_MODEL), *vectors],
+        )
+        with pytest.raises(error):
+            index.apply([bad])
+        assert index.revision == 1
+        assert [hit.key for hit in index.find_pdq([1], [pdq(1), pdq(2)], 0)] == [1]
+        assert keys(index, vector[0], 5) == [1]
+        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 1}
+
+    def test_bad_queries_are_refused(self) -> None:
+        index = IndexSet()
+        index.apply([Change(1, added_hashes=[hash_row(1, pdq(1))], added_vectors=[vector_row(1, unit_vectors(1)[0])])])
+        with pytest.raises(WrongShape, match="25"):
+            index.find_vectors([1], VectorSpace.COPY, MODEL, unit_vectors(1, dimensions=25), 3)
+        with pytest.raises(WrongShape, match="31"):
+            index.find_pdq([1], [bytes(31)], 31)
+
+    def test_a_bank_asked_twice_answers_once(self) -> None:
+        index = IndexSet()
+        index.apply([Change(1, added_hashes=[hash_row(1, pdq(1))])])
+        assert len(index.find_pdq([1, 1], [pdq(1)], 31)) == 1
+        assert index.hash_count([1, 1], SignalType.PDQ) == 1
+
+
+class TestCompact:
+    def test_it_builds_anew_what_is_worn_and_nothing_else(self) -> None:
+        vectors = unit_vectors(2_400, dimensions=8)
+        rows = [vector_row(key, vectors[key]) for key in range(2_400)]
+        index = IndexSet()
+        index.apply([Change(1, added_vectors=[*rows, vector_row(1, vectors[0], bank=2)])])
+        assert index.compact() == 0
+        index.apply([Change(2, removed_vectors=[without_vector(row) for row in rows[:1_300]])])
+        before = index.info().vector_bytes
+        assert index.compact() == 1
+        assert index.compact() == 0
+        assert index.info().vector_bytes < before * 0.6
+        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 1_100}
+        assert keys(index, vectors[2_000]) == [2_000]
+        assert keys(index, vectors[5]) != [5]
+
+
+class TestInfo:
+    def test_it_counts_by_kind(self) -> None:
+        vectors = unit_vectors(3)
+        index = IndexSet()
+        index.apply(
+            [
+                Change(
+                    1,
+                    added_hashes=[
+                        hash_row(1, pdq(1)),
+                        hash_row(2, pdq(2), bank=2),
+                        hash_row(3, bytes(16), SignalType.MD5),
+                    ],
+                    added_vectors=[
+                        vector_row(1, vectors[0]),
+                        vector_row(2, vectors[1]),
+                        vector_row(3, vectors[2], space=VectorSpace.LOGO),
+                    ],
+                )
+            ]
+        )
+        info = index.info()
+        assert (info.revision, info.banks) == (1, 2)
+        assert info.hashes == {
+            SignalType.PDQ: 2,
+            SignalType.MD5: 1,
+            SignalType.SHA1: 0,
+            SignalType.SHA256: 0,
+        }
+        assert info.vectors == {VectorSpace.COPY: 2, VectorSpace.LOGO: 1, VectorSpace.SEMANTIC: 0}
+        assert info.hash_bytes > 64 + 16
+        assert info.vector_bytes >= 3 * 24 * 2
+
+
+class Beside(threading.Thread):
+    """Does something over and over until it is stopped; remembers what went wrong."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._stop_it = threading.Event()
+        self.rounds = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._stop_it.is_set():
+                self._work()
+                self.rounds += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test's own thread must hear of it
+            self.error = error
+
+    def finish(self) -> None:
+        self._stop_it.set()
+        self.join(30)
+        assert self.error is None
+        assert self.rounds > 0
+
+
+class TestThreads:
+    def test_a_search_sees_all_of_a_change_or_nothing_of_it(self) -> None:
+        """Searches, changes and copies beside each other: nothing is torn, nothing fails."""
+        vectors = unit_vectors(200)
+        index = IndexSet()
+        digests = [HashSignal(SignalType.MD5, bytes(16)), HashSignal(SignalType.SHA1, bytes(20))]
+
+        def search() -> None:
+            assert len(index.find_digests([1, 2], digests)) in {0, 2}
+            assert len(index.find_pdq([1, 2], [pdq(1), pdq(2)], 0)) in {0, 2}
+            assert len(index.find_vectors([1, 2], VectorSpace.COPY, MODEL, vectors[:2], 500)) in {0, 400}
+
+        def copy() -> None:
+            list(index.parts())
+            index.compact()
+            index.info()
+
+        beside = [Beside(search), Beside(search), Beside(copy)]
+        for thread in beside:
+            thread.start()
+        hashes = [
+            hash_row(1, bytes(16), SignalType.MD5),
+            hash_row(2, bytes(20), SignalType.SHA1, bank=2),
+            hash_row(3, pdq(1)),
+            hash_row(4, pdq(2), bank=2),
+        ]
+        rows = [vector_row(key, vectors[key], bank=1 + key % 2) for key in range(200)]
+        gone = [without_vector(row) for row in rows]
+        for revision in range(1, 41, 2):
+            index.apply([Change(revision, added_hashes=hashes, added_vectors=rows)])
+            index.apply([Change(revision + 1, removed_hashes=hashes, removed_vectors=gone)])
+        for thread in beside:
+            thread.finish()
+        assert index.revision == 40
