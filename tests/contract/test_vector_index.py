@@ -18,8 +18,8 @@ Make = Callable[[int], Index]
 class GraphOnly(UsearchVectorIndex):
     """Never scans, however small it is."""
 
-    def __init__(self, dimensions: int, exact_below: int = 0) -> None:
-        super().__init__(dimensions, exact_below)
+    def __init__(self, dimensions: int, exact_up_to: int = 0) -> None:
+        super().__init__(dimensions, exact_up_to)
 
 
 @pytest.fixture(params=[ExactVectorIndex, UsearchVectorIndex, GraphOnly])
@@ -253,7 +253,7 @@ class TestUsearch:
         assert np.mean(hits) / 10 > 0.97
 
     def test_every_vector_is_found_by_itself_however_many_were_exchanged(self) -> None:
-        """With usearch's own remove, which gives a removed one's place to the next, one in 200 was lost."""
+        """With usearch's own remove, which gives a removed one's place to the next, some are lost."""
         generator = np.random.default_rng(1)
         centres = generator.standard_normal((60, DIMENSIONS))
         held: dict[int, Matrix] = {}
@@ -273,6 +273,15 @@ class TestUsearch:
             index.add(keys, vectors)
             held.update(zip(keys, vectors, strict=True))
         assert nearest(index, np.stack(list(held.values()))) == list(held)
+
+    def test_it_finds_all_on_both_sides_of_the_size_that_is_scanned(self) -> None:
+        vectors = unit_vectors(60)
+        index = UsearchVectorIndex(DIMENSIONS, exact_up_to=50)
+        for key in range(60):
+            index.add([key], vectors[key : key + 1])
+            assert nearest(index, vectors[: key + 1]) == list(range(key + 1))
+        index.remove(list(range(20)))
+        assert nearest(index, vectors[20:]) == list(range(20, 60))
 
     def test_a_small_graph_that_is_mostly_removed_is_built_anew(self) -> None:
         vectors = unit_vectors(1_000)

@@ -1,9 +1,9 @@
 """usearch's HNSW graph over f16 vectors, by cosine; exact while it is small.
 
 usearch's own `remove` is never called. It hands the place of a removed vector to the next one that is added, whose old
-neighbours then lead elsewhere: after 60% were removed and as many added, 1 in 200 vectors was not even found by itself
-(docs/index.md). Here a removed vector stays in the graph, as a way through it, and is left out of what is found, until
-the graph is built anew without it.
+neighbours then lead elsewhere: after 60% were removed and replaced a few times, 1 in 700 vectors was not even found by
+itself (docs/index.md). Here a removed vector stays in the graph, as a way through it, and is left out of what is found,
+until the graph is built anew without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from imagewarden_server.index.vectors import (
     write_arrays,
 )
 
-EXACT_BELOW = 5_000
+EXACT_UP_TO = 5_000
 """Up to this many vectors a scan costs half a millisecond a query, and misses nothing: measured in docs/index.md."""
 
 _CONNECTIVITY = 16
@@ -43,12 +43,12 @@ class UsearchVectorIndex:
 
     Args:
         dimensions: of the vectors.
-        exact_below: up to how many vectors, with the removed, all are scanned.
+        exact_up_to: up to how many vectors, with the removed, all are scanned.
     """
 
-    def __init__(self, dimensions: int, exact_below: int = EXACT_BELOW) -> None:
+    def __init__(self, dimensions: int, exact_up_to: int = EXACT_UP_TO) -> None:
         self._dimensions = dimensions
-        self._exact_below = exact_below
+        self._exact_up_to = exact_up_to
         self._graph = self._make()
         self._removed: Keys = _NO_KEYS
 
@@ -125,17 +125,17 @@ class UsearchVectorIndex:
 
     @classmethod
     def built(
-        cls, keys: Keys, vectors: NDArray[np.float16], dimensions: int, exact_below: int = EXACT_BELOW
+        cls, keys: Keys, vectors: NDArray[np.float16], dimensions: int, exact_up_to: int = EXACT_UP_TO
     ) -> UsearchVectorIndex:
         """An index of what `entries` gave; takes about a millisecond a vector."""
-        made = cls(dimensions, exact_below)
+        made = cls(dimensions, exact_up_to)
         if len(keys):
             made._graph.add(keys.astype(np.uint64), vectors, threads=1)
         return made
 
     def rebuilt(self) -> UsearchVectorIndex:
         """The same vectors in a graph without the removed ones."""
-        return self.built(*self.entries(), self._dimensions, self._exact_below)
+        return self.built(*self.entries(), self._dimensions, self._exact_up_to)
 
     def follow(self, other: UsearchVectorIndex) -> None:
         """Bring this index to what another one holds, of which this one was built a while ago."""
@@ -171,7 +171,7 @@ class UsearchVectorIndex:
             asked *= 2
 
     def _nearest(self, queries: Matrix, count: int) -> tuple[list[Keys], list[Matrix]]:
-        exact = len(self._graph) <= self._exact_below
+        exact = len(self._graph) <= self._exact_up_to
         found = self._graph.search(queries, count, exact=exact, threads=1)
         # A single query comes back without its first axis, and without counts.
         keys = np.atleast_2d(found.keys).astype(np.int64)
@@ -191,7 +191,7 @@ class UsearchVectorIndex:
         """An index of a graph; a damaged one kills the process at a search, so its digest was checked before."""
         made = cls(dimensions)
         try:
-            made._graph.load(arrays["graph"].tobytes())
+            made._graph.load(arrays["graph"].data)
         except RuntimeError as error:
             raise ValueError(f"usearch cannot read the graph: {error}") from error
         made._removed = arrays["removed"]
