@@ -1,0 +1,112 @@
+"""The ImageWarden client: ask whether a picture matches a banned image, a banned hash or a brand's logo.
+
+    from imagewarden import Client
+
+    with Client("127.0.0.1:50051") as client:
+        result = client.check(picture)
+        print(result.verdict, result.action)
+
+`AsyncClient` has the same methods for asyncio, and `imagewarden.hook` has what an upload hook needs.
+"""
+
+from imagewarden._aio import AsyncClient
+from imagewarden._channel import MAX_MESSAGE_BYTES, TlsConfig
+from imagewarden._errors import (
+    AlreadyExists,
+    ConnectionFailed,
+    FailedPrecondition,
+    ImageWardenError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    ServerError,
+    TimeoutExceeded,
+    Unauthenticated,
+    Unavailable,
+)
+from imagewarden._retry import RetryPolicy
+from imagewarden._sources import ImageSource
+from imagewarden._sync import Client
+from imagewarden._types import (
+    Action,
+    AddedHash,
+    Bank,
+    BankChange,
+    BankKind,
+    BoundingBox,
+    CheckResult,
+    Deletion,
+    Entry,
+    EntryChange,
+    EntryState,
+    Hash,
+    HashesAdded,
+    ImageInfo,
+    Match,
+    Metric,
+    Policy,
+    SearchResult,
+    Signal,
+    SignalType,
+    SimilarImage,
+    StageTiming,
+    Threshold,
+    UndecidedCode,
+    UndecidedReason,
+    Verdict,
+)
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "Action",
+    "AddedHash",
+    "AlreadyExists",
+    "AsyncClient",
+    "Bank",
+    "BankChange",
+    "BankKind",
+    "BoundingBox",
+    "CheckResult",
+    "Client",
+    "ConnectionFailed",
+    "Deletion",
+    "Entry",
+    "EntryChange",
+    "EntryState",
+    "FailedPrecondition",
+    "Hash",
+    "HashesAdded",
+    "ImageInfo",
+    "ImageSource",
+    "ImageWardenError",
+    "InvalidRequest",
+    "Match",
+    "Metric",
+    "NotFound",
+    "PermissionDenied",
+    "Policy",
+    "ResourceExhausted",
+    "RetryPolicy",
+    "SearchResult",
+    "ServerError",
+    "Signal",
+    "SignalType",
+    "SimilarImage",
+    "StageTiming",
+    "Threshold",
+    "TimeoutExceeded",
+    "TlsConfig",
+    "Unauthenticated",
+    "Unavailable",
+    "UndecidedCode",
+    "UndecidedReason",
+    "Verdict",
+]
+
+# What a user sees in a traceback or a repr is the name to import, not where the code happens to stand.
+for _name in __all__:
+    _member = globals()[_name]
+    if getattr(_member, "__module__", "").startswith("imagewarden._"):
+        _member.__module__ = "imagewarden"
+del _name, _member

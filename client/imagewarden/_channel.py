@@ -1,0 +1,76 @@
+"""How the server is reached: address, TLS, message limits, keepalive."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from imagewarden._version import version
+
+MAX_MESSAGE_BYTES = 32 * 2**20
+"""The largest request that is sent and the largest answer that is taken, in bytes."""
+
+Pem = bytes | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """TLS to the server; each part is PEM bytes or the path of a PEM file.
+
+    Attributes:
+        ca: the roots that the server's certificate is checked against; None: those that grpc ships.
+        certificate: the client's own certificate chain, for mutual TLS.
+        key: the client's own private key, for mutual TLS.
+        server_name: the name that the server's certificate must have, where it is not the address's.
+    """
+
+    ca: Pem | None = None
+    certificate: Pem | None = None
+    key: Pem | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both, or neither")
+
+    def __repr__(self) -> str:
+        """Without the key, which has no business in a log."""
+        return f"TlsConfig(mutual={self.key is not None}, server_name={self.server_name!r})"
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What grpc needs.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.certificate))
+
+
+def options(tls: TlsConfig | None) -> list[tuple[str, int | str]]:
+    """The channel's arguments."""
+    arguments: list[tuple[str, int | str]] = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # A peer that vanished without a word is noticed during a call; an idle connection is left alone.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # Reconnect at the pace of the retries: grpc's own 1 s and more would make each retry fail at once.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # A service config found in DNS could change time-outs and retries behind the caller's back.
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.primary_user_agent", f"imagewarden/{version()}"),
+    ]
+    if tls is not None and tls.server_name is not None:
+        arguments.append(("grpc.ssl_target_name_override", tls.server_name))
+    return arguments
+
+
+def _pem(source: Pem | None) -> bytes | None:
+    if source is None or isinstance(source, bytes):
+        return source
+    return Path(source).read_bytes()

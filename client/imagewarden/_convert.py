@@ -1,0 +1,248 @@
+"""Between the API's messages and the client's types."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from imagewarden import _types as t
+from imagewarden.v1 import bank_service_pb2 as banks_pb
+from imagewarden.v1 import moderation_service_pb2 as pb
+from imagewarden.v1 import types_pb2 as types
+
+E = TypeVar("E", bound=enum.StrEnum)
+
+
+def _word(enumeration: type[E], wrapper: Any, prefix: str, value: int, unknown: E | None = None) -> E:
+    """The client's word for an enum's number; a newer server's number is `unknown`, where there is such a word."""
+    try:
+        return enumeration(wrapper.Name(value).removeprefix(prefix).lower())
+    except ValueError:
+        if unknown is None:
+            raise ValueError(f"{value} is no {enumeration.__name__} that this client knows; upgrade it") from None
+        return unknown
+
+
+def _number(wrapper: Any, prefix: str, word: enum.StrEnum | str) -> Any:
+    return wrapper.Value(prefix + str(word).upper())
+
+
+def action_number(word: t.Action | str) -> Any:
+    """An action's number."""
+    return _number(types.Action, "ACTION_", t.Action(word))
+
+
+def kind_number(word: t.BankKind | str) -> Any:
+    """A bank kind's number."""
+    return _number(types.BankKind, "BANK_KIND_", t.BankKind(word))
+
+
+def signal_number(word: t.SignalType | str) -> Any:
+    """A signal's number."""
+    return _number(types.SignalType, "SIGNAL_TYPE_", t.SignalType(word))
+
+
+def state_number(word: t.EntryState | str) -> Any:
+    """An entry state's number."""
+    return _number(types.EntryState, "ENTRY_STATE_", t.EntryState(word))
+
+
+def metric_number(word: t.Metric | str) -> Any:
+    """A metric's number."""
+    return _number(pb.DistanceMetric, "DISTANCE_METRIC_", t.Metric(word))
+
+
+def _action(value: int) -> t.Action:
+    return _word(t.Action, types.Action, "ACTION_", value)
+
+
+def _signal_type(value: int) -> t.SignalType:
+    return _word(t.SignalType, types.SignalType, "SIGNAL_TYPE_", value)
+
+
+def _kind(value: int) -> t.BankKind:
+    return _word(t.BankKind, types.BankKind, "BANK_KIND_", value)
+
+
+def timestamp(value: datetime | None) -> Timestamp | None:
+    """A time as a message; one without a zone is the machine's own."""
+    if value is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(value.astimezone(UTC))
+    return message
+
+
+def _time(message: Any, name: str) -> datetime | None:
+    return getattr(message, name).ToDatetime(tzinfo=UTC) if message.HasField(name) else None
+
+
+def _match(message: types.Match) -> t.Match:
+    box = message.region
+    region = t.BoundingBox(box.left, box.top, box.right, box.bottom) if message.HasField("region") else None
+    return t.Match(
+        entry=message.entry,
+        bank=message.bank,
+        bank_kind=_kind(message.bank_kind),
+        signal=_signal_type(message.signal),
+        score=message.score,
+        distance=message.distance,
+        threshold=message.threshold,
+        action=_action(message.action),
+        region=region,
+        frame=message.frame,
+        cleared_by=message.cleared_by,
+        external_id=message.external_id,
+        brand=message.brand,
+        labels=tuple(message.labels),
+    )
+
+
+def _image(message: pb.ImageInfo) -> t.ImageInfo:
+    return t.ImageInfo(
+        format=message.format,
+        width=message.width,
+        height=message.height,
+        frames=message.frames,
+        sha256=message.sha256,
+        pdq=message.pdq,
+        pdq_quality=message.pdq_quality,
+    )
+
+
+def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
+    """A verdict."""
+    return t.CheckResult(
+        verdict=_word(t.Verdict, types.Verdict, "VERDICT_", message.verdict),
+        action=_action(message.action),
+        matches=tuple(_match(one) for one in message.matches),
+        undecided_reasons=tuple(
+            t.UndecidedReason(
+                _word(t.UndecidedCode, types.UndecidedCode, "UNDECIDED_CODE_", one.code, t.UndecidedCode.UNKNOWN),
+                one.message,
+                tuple(_signal_type(signal) for signal in one.signals),
+            )
+            for one in message.undecided_reasons
+        ),
+        revision=message.revision,
+        model_version=message.model_version,
+        image=_image(message.image),
+        timings=tuple(t.StageTiming(one.stage, one.duration.ToTimedelta()) for one in message.timings),
+    )
+
+
+def bank(message: types.Bank) -> t.Bank:
+    """A bank."""
+    thresholds = tuple(
+        t.Threshold(_signal_type(one.signal), one.threshold, one.disabled) for one in message.policy.thresholds
+    )
+    return t.Bank(
+        name=message.name,
+        kind=_kind(message.kind),
+        display_name=message.display_name,
+        policy=t.Policy(_action(message.policy.action), thresholds),
+        enabled=message.enabled,
+        labels=dict(message.labels),
+        keep_images=message.keep_images,
+        entry_count=message.entry_count,
+        create_time=message.create_time.ToDatetime(tzinfo=UTC),
+        update_time=message.update_time.ToDatetime(tzinfo=UTC),
+    )
+
+
+def entry(message: types.Entry) -> t.Entry:
+    """An entry."""
+    signals = tuple(
+        t.Signal(
+            _signal_type(one.type),
+            one.hex,
+            one.quality if one.type == types.SIGNAL_TYPE_PDQ and one.quality >= 0 else None,
+            one.model_version,
+            one.views,
+            one.dimensions,
+        )
+        for one in message.signals
+    )
+    state = None
+    if message.state != types.ENTRY_STATE_UNSPECIFIED:
+        state = _word(t.EntryState, types.EntryState, "ENTRY_STATE_", message.state)
+    return t.Entry(
+        name=message.name,
+        external_id=message.external_id,
+        labels=tuple(message.labels),
+        metadata=dict(message.metadata),
+        source=message.source,
+        brand=message.brand,
+        state=state,
+        expire_time=_time(message, "expire_time"),
+        signals=signals,
+        thumbnail=message.thumbnail,
+        create_time=_time(message, "create_time"),
+        update_time=_time(message, "update_time"),
+    )
+
+
+def search_result(message: pb.SearchSimilarImagesResponse) -> t.SearchResult:
+    """Ranked entries."""
+    return t.SearchResult(
+        tuple(
+            t.SimilarImage(one.rank, entry(one.entry), one.bank, one.distance, one.similarity)
+            for one in message.results
+        ),
+        message.revision,
+        message.model_version,
+        _image(message.image),
+    )
+
+
+def hashes_added(message: banks_pb.AddHashesResponse) -> t.HashesAdded:
+    """What became of hashes."""
+    results = tuple(t.AddedHash(one.entry, one.duplicate) for one in message.results)
+    return t.HashesAdded(results, message.added, message.duplicates, message.revision)
+
+
+def policy(value: t.Policy) -> types.Policy:
+    """A policy as a message."""
+    message = types.Policy()
+    if value.action is not None:
+        message.action = action_number(value.action)
+    for one in value.thresholds:
+        message.thresholds.add(signal=signal_number(one.signal), threshold=one.value, disabled=one.disabled)
+    return message
+
+
+def hash_to_add(value: t.Hash | str) -> banks_pb.HashToAdd:
+    """A hash as a message."""
+    one = t.Hash.parse(value) if isinstance(value, str) else value
+    return banks_pb.HashToAdd(
+        type=signal_number(one.type),
+        hex=one.hex,
+        quality=one.quality,
+        external_id=one.external_id,
+        labels=one.labels,
+        metadata=one.metadata,
+        source=one.source,
+        expire_time=timestamp(one.expire_time),
+    )
+
+
+def said(
+    *,
+    external_id: str = "",
+    labels: tuple[str, ...] | list[str] = (),
+    metadata: Mapping[str, str] | None = None,
+    source: str = "",
+    expire_time: datetime | None = None,
+) -> types.Entry:
+    """What an owner says of an entry."""
+    return types.Entry(
+        external_id=external_id,
+        labels=labels,
+        metadata=metadata or {},
+        source=source,
+        expire_time=timestamp(expire_time),
+    )

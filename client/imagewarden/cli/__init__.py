@@ -1,0 +1,112 @@
+"""The command `imagewarden`, over the client. Commands of other layers are found by name when they are run."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+from imagewarden._errors import ConnectionFailed, ImageWardenError
+from imagewarden._version import version
+from imagewarden.cli import banks, check, entries, search
+from imagewarden.cli.output import fail
+from imagewarden.cli.state import Global
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check pictures against banned images, banned hashes and brand logos; keep the banks.",
+    epilog="Exit codes of check: 0 all may be published, 1 something to block, 3 something to review, "
+    "2 wrong use or a file that cannot be read, 4 the service cannot be reached.",
+)
+app.command("check")(check.check)
+app.command("search")(search.search)
+app.add_typer(banks.bank_app, name="bank")
+app.add_typer(banks.hash_app, name="hash")
+app.add_typer(entries.entry_app, name="entry")
+app.add_typer(entries.logo_app, name="logo")
+
+_DELEGATED = {
+    "serve": ("Run the moderation server.", "server"),
+    "model": ("Export the model, and host it.", "serving"),
+}
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _delegate(name: str, extra: str, arguments: list[str]) -> None:
+    """Run a command of another layer: this one never imports it."""
+    found = entry_points(group="imagewarden.commands", name=name)
+    try:
+        command = next(iter(found)).load()
+    except (ImportError, StopIteration) as error:
+        missing = getattr(error, "name", None) or "a part of it"
+        raise fail(f"{name} needs {missing}, which is not installed: pip install 'imagewarden[{extra}]'") from None
+    command(args=arguments, prog_name=f"imagewarden {name}")
+
+
+def _register(name: str, text: str, extra: str) -> None:
+    @app.command(name, help=text, context_settings=_PASS_ON)
+    def run_other(context: typer.Context) -> None:
+        _delegate(name, extra, context.args)
+
+
+for _name, (_text, _extra) in _DELEGATED.items():
+    _register(_name, _text, _extra)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"imagewarden {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    server: Annotated[
+        str, typer.Option(envvar="IMAGEWARDEN_SERVER", help="The service's address, host:port.")
+    ] = "127.0.0.1:50051",
+    timeout: Annotated[float, typer.Option(help="Seconds a call may take.")] = 30.0,
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS with the machine's own roots.")] = False,
+    tls_ca: Annotated[
+        str | None, typer.Option(envvar="IMAGEWARDEN_TLS_CA", help="PEM roots of the server's certificate.")
+    ] = None,
+    tls_certificate: Annotated[
+        str | None, typer.Option(envvar="IMAGEWARDEN_CLIENT_CERTIFICATE", help="PEM certificate of this client.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(envvar="IMAGEWARDEN_CLIENT_KEY", help="PEM key of this client.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Answer JSON, one object a line.")] = False,
+    shown_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of all commands; `--json` may stand behind the command too."""
+    del shown_version
+    context.obj = Global(
+        server=server,
+        timeout=timeout,
+        tls=tls or tls_ca is not None or tls_certificate is not None,
+        tls_ca=tls_ca,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        json=json_output,
+    )
+
+
+def run() -> None:
+    """Run the command line; errors of the service are one line and an exit code."""
+    try:
+        app(prog_name="imagewarden")
+    except ConnectionFailed as error:
+        typer.echo(f"imagewarden: {error.message}", err=True)
+        sys.exit(4)
+    except ImageWardenError as error:
+        reason = f" [{error.reason}]" if error.reason else ""
+        typer.echo(f"imagewarden: {error.message}{reason}", err=True)
+        sys.exit(2)
+    except (OSError, ValueError) as error:
+        typer.echo(f"imagewarden: {error}", err=True)
+        sys.exit(2)

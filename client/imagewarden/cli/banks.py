@@ -1,0 +1,232 @@
+"""`imagewarden bank` and `imagewarden hash`: what trust-and-safety teams keep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from imagewarden import Action, Bank, BankKind, Hash, Policy, SignalType, Threshold
+from imagewarden.cli.output import fail, print_json, print_table
+from imagewarden.cli.state import complete_bank, shared
+
+bank_app = typer.Typer(help="Make, list, change and delete banks.", no_args_is_help=True)
+hash_app = typer.Typer(help="Ban or allow digests and PDQ hashes.", no_args_is_help=True)
+
+BATCH = 10_000
+
+BankName = Annotated[str, typer.Argument(help="The bank's name.", autocompletion=complete_bank)]
+Json = Annotated[bool, typer.Option("--json", help="Answer JSON.")]
+Thresholds = Annotated[
+    list[str] | None,
+    typer.Option("--threshold", help="signal=value or signal=off, such as pdq=24; may be given again."),
+]
+
+
+def _thresholds(texts: list[str]) -> tuple[Threshold, ...]:
+    found = []
+    for text in texts:
+        signal, _, value = text.partition("=")
+        try:
+            kind = SignalType(signal.lower())
+            found.append(Threshold(kind, disabled=True) if value == "off" else Threshold(kind, float(value)))
+        except ValueError:
+            raise fail(f"--threshold {text!r}: write signal=value or signal=off, such as pdq=24") from None
+    return tuple(found)
+
+
+def _labels(texts: list[str] | None) -> dict[str, str] | None:
+    if texts is None:
+        return None
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    return {key: value for key, value in pairs.items() if key}
+
+
+def _show(bank: Bank, *, as_json: bool) -> None:
+    if as_json:
+        print_json(bank)
+        return
+    rows: list[tuple[str, object]] = [
+        ("name", bank.name),
+        ("kind", bank.kind),
+        ("display name", bank.display_name),
+        ("action", bank.policy.action),
+        ("enabled", "yes" if bank.enabled else "no"),
+        ("entries", bank.entry_count),
+        ("keeps images", "yes" if bank.keep_images else "no"),
+        ("labels", ", ".join(f"{key}={value}" for key, value in bank.labels.items())),
+        ("created", bank.create_time.isoformat(timespec="seconds")),
+    ]
+    rows += [
+        (f"threshold {one.signal}", "off" if one.disabled else f"{one.value:g}")
+        for one in bank.policy.thresholds
+        if one.signal in {SignalType.PDQ, SignalType.EMBEDDING} or one.disabled
+    ]
+    print_table("", ("field", "value"), rows)
+
+
+@bank_app.command("create")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="a-z, 0-9 and '-', a letter first.")],
+    kind: Annotated[BankKind, typer.Option(help="What the bank is for.", case_sensitive=False)],
+    display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    action: Annotated[Action | None, typer.Option(help="What a match asks for.", case_sensitive=False)] = None,
+    threshold: Thresholds = None,
+    label: Annotated[list[str] | None, typer.Option(help="key=value; may be given again.")] = None,
+    keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the pictures of entries.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Make a bank."""
+    options = shared(context)
+    policy = Policy(action, _thresholds(threshold or []))
+    with options.client() as client:
+        change = client.create_bank(
+            name, kind, display_name=display_name, policy=policy, labels=_labels(label), keep_images=keep_images
+        )
+    _show(change.bank, as_json=options.json or json_output)
+
+
+@bank_app.command("list")
+def list_(context: typer.Context, json_output: Json = False) -> None:
+    """List all banks."""
+    options = shared(context)
+    with options.client() as client:
+        banks = list(client.list_banks())
+    if options.json or json_output:
+        for bank in banks:
+            print_json(bank)
+        return
+    rows = [
+        (
+            bank.name.removeprefix("banks/"),
+            bank.kind,
+            bank.policy.action,
+            bank.entry_count,
+            "yes" if bank.enabled else "no",
+        )
+        for bank in banks
+    ]
+    print_table("", ("bank", "kind", "action", "entries", "enabled"), rows)
+
+
+@bank_app.command("show")
+def show(context: typer.Context, name: BankName, json_output: Json = False) -> None:
+    """Show one bank."""
+    options = shared(context)
+    with options.client() as client:
+        _show(client.get_bank(name), as_json=options.json or json_output)
+
+
+@bank_app.command("update")
+def update(
+    context: typer.Context,
+    name: BankName,
+    display_name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    action: Annotated[Action | None, typer.Option(help="What a match asks for.", case_sensitive=False)] = None,
+    threshold: Thresholds = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Compare with it, or not.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="key=value; replaces all labels.")] = None,
+    keep_images: Annotated[bool | None, typer.Option("--keep-images/--no-keep-images")] = None,
+    json_output: Json = False,
+) -> None:
+    """Change a bank; what is not given stays as it is. Thresholds that are not named stay too."""
+    options = shared(context)
+    with options.client() as client:
+        thresholds = None
+        if threshold is not None:
+            kept = {one.signal: one for one in client.get_bank(name).policy.thresholds}
+            thresholds = tuple({**kept, **{one.signal: one for one in _thresholds(threshold)}}.values())
+        change = client.update_bank(
+            name,
+            display_name=display_name,
+            action=action,
+            thresholds=thresholds,
+            enabled=enabled,
+            labels=_labels(label),
+            keep_images=keep_images,
+        )
+    _show(change.bank, as_json=options.json or json_output)
+
+
+@bank_app.command("delete")
+def delete(
+    context: typer.Context,
+    name: BankName,
+    force: Annotated[bool, typer.Option("--force", help="With all its entries.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and change nothing.")] = False,
+) -> None:
+    """Delete a bank."""
+    options = shared(context)
+    with options.client() as client:
+        bank = client.get_bank(name)
+        if dry_run:
+            typer.echo(f"would delete {bank.name} with {bank.entry_count} entries")
+            return
+        if not yes:
+            typer.confirm(f"Delete {bank.name} with {bank.entry_count} entries?", abort=True)
+        gone = client.delete_bank(name, force=force)
+    typer.echo(f"deleted {bank.name} with {gone.deleted_entries} entries; revision {gone.revision}")
+
+
+def _read(arguments: list[str], file: Path | None, type_: SignalType | None) -> list[Hash]:
+    """The hashes that are named, each with its line where it is wrong."""
+    lines: Iterable[str] = arguments
+    if file is not None:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        lines = [*arguments, *text.splitlines()]
+    hashes: list[Hash] = []
+    wrong: list[str] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        bare = type_ is not None and not any(mark in text for mark in ": ")
+        try:
+            hashes.append(Hash.parse(f"{type_}:{text}" if bare else text))
+        except ValueError as error:
+            wrong.append(f"line {number}: {error}")
+    if wrong:
+        shown = "\n".join(wrong[:20])
+        raise fail(f"{len(wrong)} hashes cannot be read, and nothing was sent:\n{shown}")
+    return hashes
+
+
+@hash_app.command("add")
+def add(
+    context: typer.Context,
+    hashes: Annotated[list[str] | None, typer.Argument(help="type:hex, such as sha256:0123...")] = None,
+    bank: Annotated[str, typer.Option(help="The bank.", autocompletion=complete_bank)] = ...,  # type: ignore[assignment]  # typer's way to require an option
+    file: Annotated[Path | None, typer.Option(help="A file of hashes, one a line; - reads standard input.")] = None,
+    type_: Annotated[SignalType | None, typer.Option("--type", help="The type of bare digits.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Add hashes, 10,000 a call; a call is made whole or not at all."""
+    options = shared(context)
+    found = _read(hashes or [], file, type_)
+    if not found:
+        raise fail("no hashes were given; name some, or a file with --file")
+    added = duplicates = 0
+    revision = ""
+    batches = [found[begin : begin + BATCH] for begin in range(0, len(found), BATCH)]
+    with options.client() as client:
+        for batch in track(batches, "adding", transient=True, disable=len(batches) == 1):
+            answer = client.add_hashes(bank, batch, validate_only=dry_run)
+            added += answer.added
+            duplicates += answer.duplicates
+            revision = answer.revision
+            if options.json or json_output:
+                for one in answer.results:
+                    print_json(one)
+    if options.json or json_output:
+        return
+    if dry_run:
+        typer.echo(f"{len(found)} hashes are well formed; nothing was changed")
+    else:
+        typer.echo(f"added {added}, had {duplicates} already; revision {revision}")

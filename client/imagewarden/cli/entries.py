@@ -1,0 +1,230 @@
+"""`imagewarden entry` and `imagewarden logo`: banned and allowed pictures, registered logos."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from imagewarden import AlreadyExists, Entry, EntryState, ImageWardenError
+from imagewarden.cli.files import pictures
+from imagewarden.cli.output import fail, print_json, print_table
+from imagewarden.cli.state import complete_bank, shared
+
+entry_app = typer.Typer(help="Add, list, change and delete entries.", no_args_is_help=True)
+logo_app = typer.Typer(help="Register the logos of a brand.", no_args_is_help=True)
+
+Bank = Annotated[str, typer.Option("--bank", help="The bank.", autocompletion=complete_bank)]
+Json = Annotated[bool, typer.Option("--json", help="Answer JSON.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="A label; may be given again.")]
+Source = Annotated[str, typer.Option(help="Where it comes from: a case, a team.")]
+ExternalId = Annotated[str, typer.Option(help="Your own identifier.")]
+Expires = Annotated[
+    datetime | None, typer.Option("--expires", help="From when on it is no longer compared, in this machine's time.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")]
+
+
+@entry_app.command("add")
+def add(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(help="Pictures, folders of them, or patterns.")],
+    bank: Bank,
+    external_id: ExternalId = "",
+    label: Labels = None,
+    source: Source = "",
+    expires: Expires = None,
+    dry_run: DryRun = False,
+    json_output: Json = False,
+) -> None:
+    """Ban or allow pictures; each file's path is its external id unless one is given. What is there is skipped."""
+    options = shared(context)
+    found = pictures(files)
+    if external_id and len(found) > 1:
+        raise fail(f"--external-id names one entry, and there are {len(found)} pictures")
+    as_json = options.json or json_output
+    added = skipped = 0
+    problems: list[str] = []
+    with options.client() as client:
+        for path in track(found, "adding", transient=True, disable=as_json or len(found) == 1):
+            try:
+                change = client.add_image(
+                    bank,
+                    path,
+                    external_id=external_id or str(path),
+                    labels=label or (),
+                    source=source,
+                    expire_time=expires,
+                    validate_only=dry_run,
+                )
+            except AlreadyExists:
+                skipped += 1
+                continue
+            except ImageWardenError as error:
+                problems.append(f"{path}: {error.message}")
+                continue
+            added += 1
+            if as_json:
+                print_json(change)
+            for warning in change.warnings:
+                typer.echo(f"{path}: {warning}", err=True)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if not as_json:
+        typer.echo(f"{'would add' if dry_run else 'added'} {added}, had {skipped} already, refused {len(problems)}")
+    if problems:
+        raise typer.Exit(2)
+
+
+@logo_app.command("register")
+def register(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Pictures of one logo.")],
+    bank: Bank,
+    brand: Annotated[str, typer.Option(help="The brand's name.")],
+    external_id: ExternalId = "",
+    label: Labels = None,
+    source: Source = "",
+    expires: Expires = None,
+    dry_run: DryRun = False,
+    json_output: Json = False,
+) -> None:
+    """Register one logo of a brand from its SVG, or PNG, JPEG or WebP pictures that it fills."""
+    options = shared(context)
+    with options.client() as client:
+        change = client.register_logo(
+            bank,
+            brand,
+            list(files),
+            external_id=external_id,
+            labels=label or (),
+            source=source,
+            expire_time=expires,
+            validate_only=dry_run,
+        )
+    if options.json or json_output:
+        print_json(change)
+    elif dry_run:
+        typer.echo("the logo can be registered; nothing was changed")
+    else:
+        typer.echo(f"registered {change.entry.name}; revision {change.revision}")
+
+
+@entry_app.command("list")
+def list_(
+    context: typer.Context,
+    bank: Bank,
+    external_id: ExternalId = "",
+    label: Annotated[str, typer.Option(help="Only entries with this label.")] = "",
+    state: Annotated[EntryState | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
+    json_output: Json = False,
+) -> None:
+    """List the entries of a bank."""
+    options = shared(context)
+    entries: list[Entry] = []
+    with options.client() as client:
+        for entry in client.list_entries(bank, external_id=external_id, label=label, state=state):
+            entries.append(entry)
+            if options.json or json_output:
+                print_json(entry)
+            if len(entries) == limit:
+                break
+    if not (options.json or json_output):
+        rows = [
+            (
+                entry.name,
+                entry.state,
+                entry.brand or entry.external_id,
+                " ".join(dict.fromkeys(signal.type for signal in entry.signals)),
+                " ".join(entry.labels),
+            )
+            for entry in entries
+        ]
+        print_table("", ("entry", "state", "brand or external id", "signals", "labels"), rows)
+
+
+@entry_app.command("show")
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="banks/.../entries/...")],
+    json_output: Json = False,
+) -> None:
+    """Show one entry with its signals."""
+    options = shared(context)
+    with options.client() as client:
+        entry = client.get_entry(name)
+    if options.json or json_output:
+        print_json(entry)
+        return
+    rows: list[tuple[str, object]] = [
+        ("name", entry.name),
+        ("state", entry.state),
+        ("external id", entry.external_id),
+        ("brand", entry.brand),
+        ("labels", " ".join(entry.labels)),
+        ("source", entry.source),
+        ("expires", entry.expire_time.isoformat() if entry.expire_time else "never"),
+    ]
+    for signal in entry.signals:
+        vectors = f"{signal.views} views of {signal.dimensions} dimensions, model {signal.model_version[:12]}"
+        rows.append((f"signal {signal.type}", signal.hex or vectors))
+    print_table("", ("field", "value"), rows)
+
+
+@entry_app.command("update")
+def update(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="banks/.../entries/...")],
+    enable: Annotated[bool | None, typer.Option("--enable/--disable", help="Compare with it, or not.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Your own identifier.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label; replaces all; may be given again.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from.")] = None,
+    brand: Annotated[str | None, typer.Option(help="The brand's name.")] = None,
+    expires: Expires = None,
+    never_expires: Annotated[bool, typer.Option("--never-expires", help="Take its expiry away.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Change an entry; what is not given stays as it is."""
+    options = shared(context)
+    state = None if enable is None else (EntryState.ACTIVE if enable else EntryState.DISABLED)
+    with options.client() as client:
+        change = client.update_entry(
+            name,
+            external_id=external_id,
+            labels=label,
+            source=source,
+            brand=brand,
+            state=state,
+            expire_time=expires,
+            never_expires=never_expires,
+        )
+    if options.json or json_output:
+        print_json(change)
+    else:
+        typer.echo(f"{change.entry.name} is {change.entry.state}; revision {change.revision}")
+
+
+@entry_app.command("delete")
+def delete(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="banks/.../entries/...")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete entries: from then on no check finds them."""
+    options = shared(context)
+    with options.client() as client:
+        entries = [client.get_entry(name) for name in names]
+        if dry_run:
+            for entry in entries:
+                typer.echo(f"would delete {entry.name} {entry.external_id}")
+            return
+        if not yes:
+            typer.confirm(f"Delete {len(entries)} entries?", abort=True)
+        for entry in entries:
+            gone = client.delete_entry(entry.name)
+            typer.echo(f"deleted {entry.name}; revision {gone.revision}")
