@@ -102,7 +102,7 @@ async def _serve(settings: Settings, ready_file: Path | None, stop: asyncio.Even
 async def _start_model_host(name: str, base_path: Path, socket: Path, ready: Path) -> asyncio.subprocess.Process:
     """Start the model host as a process of its own: this one never loads TensorFlow."""
     arguments = ["model", "serve", "--model-name", name, "--model-base-path", str(base_path), "--port", "0"]
-    arguments += ["--grpc-socket-path", str(socket), "--ready-file", str(ready)]
+    arguments += ["--grpc-socket-path", str(socket), "--ready-file", str(ready), "--exit-with-parent"]
     host = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "imagewarden", *arguments, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     )

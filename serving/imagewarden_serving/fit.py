@@ -1,8 +1,8 @@
 """Fit a projection of pooled features from photographs: a learned whitening.
 
-Mikolajczyk and Matas (Improving Descriptors for Fast Tree Matching by Optimal Linear Projection, ICCV 2007), as Radenovic
-et al. (2018) use it: whiten the covariance of the differences between a picture and its edited self, so that what edits
-change counts little, then rotate to the principal axes of what is left and keep the first ones.
+Mikolajczyk and Matas (Improving Descriptors for Fast Tree Matching by Optimal Linear Projection, ICCV 2007), as
+Radenovic et al. (2018) use it: whiten the covariance of the differences between a picture and its edited self, so that
+what edits change counts little, then rotate to the principal axes of what is left and keep the first ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def halves(directory: Path) -> tuple[list[Path], list[Path]]:
     A picture's half is decided by the SHA-256 of its path below the directory, so that it is the same on every machine.
     """
     found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    fitting, measuring = [], []
+    fitting: list[Path] = []
+    measuring: list[Path] = []
     for path in found:
         name = path.relative_to(directory).as_posix().encode()
         (fitting if hashlib.sha256(name).digest()[0] % 2 == 0 else measuring).append(path)
@@ -141,7 +142,9 @@ def _crop(picture: Image.Image, share: float, chance: random.Random) -> Image.Im
 
 
 def _shrink(picture: Image.Image, factor: int) -> Image.Image:
-    return picture.resize((max(8, picture.width // factor), max(8, picture.height // factor)), Image.Resampling.BILINEAR)
+    return picture.resize(
+        (max(8, picture.width // factor), max(8, picture.height // factor)), Image.Resampling.BILINEAR
+    )
 
 
 def _caption(picture: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.api import BANNED, MATCH, SHA256, Api
 from tests.support.errors import fails
 from tests.support.processes import Host, Server, launch_server, start_server
+
+from imagewarden.v1.moderation_service_pb2 import CheckImageRequest
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -37,7 +40,8 @@ def get(address: str, path: str) -> tuple[int, str]:
 def health(address: str, service: str) -> int:
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        return int(stub.Check(request, timeout=10).status)
 
 
 def test_health_without_the_model(server_without_model: Server) -> None:
@@ -111,18 +115,16 @@ def test_one_line_a_call_with_the_request_id_and_never_the_picture(
     assert "nobody may log" not in log
 
 
-def _check_request(image: bytes) -> object:
-    from imagewarden.v1.moderation_service_pb2 import CheckImageRequest
-
+def _check_request(image: bytes) -> CheckImageRequest:
     return CheckImageRequest(image=image, context={"upload": "42"})
 
 
 def test_a_stranger_calls_through_reflection_alone(server_without_model: Server) -> None:
     """What grpcurl does: ask for the service's files, build the messages from them, call."""
     with grpc.insecure_channel(server_without_model.address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
-        def ask(**request: str) -> reflection_pb2.ServerReflectionResponse:
+        def ask(**request: Any) -> Any:
             answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**request)]), timeout=10)
             return next(iter(answers))
 

@@ -71,8 +71,16 @@ def check_signature(info: ModelInfo, metadata: Any) -> None:
             if name not in found:
                 raise ModelProblem(f"model {info.label} has no {kind} {name!r}; {_EXPORT}")
             has = [dimension.size for dimension in found[name].tensor_shape.dim]
-            if found[name].dtype != dtype or has != shape:
+            if found[name].dtype != dtype or not _fits(has, shape):
                 raise ModelProblem(
                     f"model {info.label} has {kind} {name!r} of dtype {found[name].dtype} and shape {has}, expected "
                     f"{dtype} and {shape}; {_EXPORT}"
                 )
+
+
+def _fits(found: list[int], wanted: list[int]) -> bool:
+    """Whether a signature's shape lets the wanted one through: -1 stands for a size that the graph does not state.
+
+    What is really answered is held against the card's sizes each time.
+    """
+    return len(found) == len(wanted) and all(size in {-1, want} for size, want in zip(found, wanted, strict=True))

@@ -27,11 +27,11 @@ MIN_DEVIATION = 4.0
 _DEFAULTS: Mapping[BankKind, Policy] = {
     BankKind.BANNED: Policy(
         Action.BLOCK,
-        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.90)},
+        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.75)},
     ),
     BankKind.BRAND: Policy(
         Action.REVIEW,
-        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.90)},
+        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.65)},
     ),
     BankKind.ALLOWED: Policy(
         Action.ALLOW,

@@ -46,20 +46,3 @@ def _iso_media(data: bytes) -> ImageFormat | None:
         if known.intersection(brands):
             return format_
     return None
-
-
-def webp_size(data: bytes) -> tuple[int, int] | None:
-    """The canvas of a WebP file by its first chunk (RFC 9649), or None.
-
-    It is read here since the decoder allots its canvas as soon as it is opened.
-    """
-    kind = data[12:16]
-    if kind == b"VP8X" and len(data) >= 30:
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8L" and len(data) >= 25:
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 " and len(data) >= 30:
-        width, height = struct.unpack("<HH", data[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    return None
