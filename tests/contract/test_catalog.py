@@ -1,0 +1,348 @@
+"""What the catalogue promises, on a real database file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagewarden_server.catalog import CatalogError, SqlCatalog
+from imagewarden_server.matching.errors import (
+    BankExists,
+    BankNotEmpty,
+    BankNotFound,
+    EntryExists,
+    EntryNotFound,
+    RequestIdReused,
+)
+from imagewarden_server.matching.policy import complete, default_policy
+from imagewarden_server.matching.ports import BankPatch, Change, EntryPatch, Idempotency
+from imagewarden_server.matching.types import (
+    Action,
+    BankKind,
+    EntryState,
+    HashSignal,
+    NewEntry,
+    SignalType,
+    Threshold,
+    VectorSignal,
+    VectorSpace,
+)
+
+BANNED = default_policy(BankKind.BANNED)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "catalog.sqlite3"
+
+
+@pytest.fixture
+def catalog(path: Path) -> Iterator[SqlCatalog]:
+    opened = SqlCatalog.open(path)
+    yield opened
+    opened.close()
+
+
+def sha(number: int) -> HashSignal:
+    return HashSignal(SignalType.SHA256, number.to_bytes(32, "big"))
+
+
+def hash_entry(number: int) -> NewEntry:
+    return NewEntry(hashes=(sha(number),))
+
+
+def picture(number: int, views: int = 2) -> NewEntry:
+    vectors = np.eye(8, dtype=np.float32)[:views]
+    return NewEntry(
+        hashes=(sha(number), HashSignal(SignalType.PDQ, number.to_bytes(32, "little"), 90)),
+        vectors=(VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, "model", vectors),),
+        external_id=f"case-{number}",
+        labels=("a", "b"),
+        metadata={"k": "v"},
+        source="test",
+        thumbnail=b"png",
+    )
+
+
+def make(catalog: SqlCatalog, bank_id: str = "abuse") -> None:
+    catalog.create_bank(bank_id, BankKind.BANNED, policy=BANNED)
+
+
+def test_the_state_is_its_owners_alone(catalog: SqlCatalog, path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert len(catalog.id) == 32
+
+
+def test_it_is_the_same_after_it_was_closed(path: Path) -> None:
+    first = SqlCatalog.open(path)
+    policy = complete(BankKind.BANNED, Action.REVIEW, {SignalType.PDQ: Threshold(20, disabled=True)})
+    made = first.create_bank("abuse", BankKind.BANNED, policy=policy, labels={"team": "ts"}, keep_images=True)
+    entry = first.add_entry("abuse", picture(1)).value
+    identity, revision = first.id, first.revision()
+    first.close()
+    second = SqlCatalog.open(path)
+    assert (second.id, second.revision()) == (identity, revision)
+    assert second.get_bank("abuse").policy == made.value.policy == policy
+    assert second.get_entry("abuse", entry.id) == entry
+    (vectors,) = list(second.live_vectors())
+    assert [tuple(row.vector) for row in vectors] == [tuple(row) for row in np.eye(8)[:2]]
+    second.close()
+
+
+def test_an_entry_comes_back_as_it_was_said(catalog: SqlCatalog) -> None:
+    make(catalog)
+    entry = catalog.add_entry("abuse", picture(7)).value
+    assert (entry.external_id, entry.labels, entry.metadata, entry.source) == ("case-7", ("a", "b"), {"k": "v"}, "test")
+    assert entry.state is EntryState.ACTIVE
+    assert entry.thumbnail == b"png"
+    summaries = {signal.type: signal for signal in entry.signals}
+    assert summaries[SignalType.SHA256].hex == sha(7).value.hex()
+    assert summaries[SignalType.PDQ].quality == 90
+    assert (summaries[SignalType.EMBEDDING].views, summaries[SignalType.EMBEDDING].dimensions) == (2, 8)
+    assert catalog.get_bank("abuse").entry_count == 1
+    assert catalog.find_hash("abuse", sha(7)) == entry.id
+    assert catalog.find_hash("abuse", sha(8)) is None
+
+
+def test_errors_leave_nothing(catalog: SqlCatalog) -> None:
+    make(catalog)
+    entry = catalog.add_entry("abuse", picture(1)).value
+    before = catalog.revision()
+    for call, error in (
+        (lambda: make(catalog), BankExists),
+        (lambda: catalog.get_bank("nobody"), BankNotFound),
+        (lambda: catalog.add_entry("nobody", picture(2)), BankNotFound),
+        (lambda: catalog.add_hashes("nobody", [hash_entry(2)]), BankNotFound),
+        (lambda: catalog.add_entry("abuse", picture(1)), EntryExists),
+        (lambda: catalog.get_entry("abuse", "0"), EntryNotFound),
+        (lambda: catalog.delete_entry("abuse", "0"), EntryNotFound),
+        (lambda: catalog.update_entry("abuse", "0", EntryPatch()), EntryNotFound),
+        (lambda: catalog.delete_bank("abuse", force=False), BankNotEmpty),
+    ):
+        with pytest.raises(error):
+            call()
+    assert catalog.revision() == before
+    assert catalog.get_bank("abuse").entry_count == 1
+    assert catalog.get_entry("abuse", entry.id) == entry
+
+
+def test_a_bulk_is_one_change_and_knows_its_duplicates(catalog: SqlCatalog) -> None:
+    make(catalog)
+    first = catalog.add_hashes("abuse", [hash_entry(number) for number in range(2_500)])
+    assert first.revision == 2
+    again = catalog.add_hashes("abuse", [hash_entry(0), hash_entry(9_999), hash_entry(9_999)])
+    assert [one.duplicate for one in again.value] == [True, False, True]
+    assert again.value[0].entry_id == first.value[0].entry_id
+    assert again.value[1].entry_id == again.value[2].entry_id
+    assert catalog.get_bank("abuse").entry_count == 2_501
+    assert len({one.entry_id for one in first.value}) == 2_500
+    (_, bulk, more) = catalog.changes(0)
+    assert (len(bulk.added_hashes), len(more.added_hashes)) == (2_500, 1)
+
+
+def test_the_same_hash_in_two_banks_is_two_entries(catalog: SqlCatalog) -> None:
+    make(catalog)
+    make(catalog, "other")
+    catalog.add_hashes("abuse", [hash_entry(1)])
+    assert not catalog.add_hashes("other", [hash_entry(1)]).value[0].duplicate
+
+
+def test_a_repeat_is_answered_from_the_first(catalog: SqlCatalog) -> None:
+    once = Idempotency("6e1f2a34-0000-4000-8000-000000000001", b"content")
+    make(catalog)
+    first = catalog.add_entry("abuse", picture(1), once=once)
+    second = catalog.add_entry("abuse", picture(1), once=once)
+    assert (second.value.id, second.revision, second.replayed) == (first.value.id, first.revision, True)
+    with pytest.raises(RequestIdReused):
+        catalog.add_entry("abuse", picture(2), once=Idempotency(once.request_id, b"other"))
+    failed = Idempotency("6e1f2a34-0000-4000-8000-000000000002", b"x")
+    with pytest.raises(EntryExists):
+        catalog.add_entry("abuse", picture(1), once=failed)
+    assert not catalog.add_entry("abuse", picture(3), once=failed).replayed, "what failed was not recorded"
+
+
+def test_pages_and_filters(catalog: SqlCatalog) -> None:
+    make(catalog)
+    catalog.add_hashes("abuse", [hash_entry(number) for number in range(5)])
+    catalog.add_entry("abuse", picture(100))
+    seen: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        page = catalog.list_entries("abuse", after=after, limit=2)
+        seen += [entry.id for entry in page.items]
+        after = page.next_after
+    assert len(seen) == len(set(seen)) == 6
+    assert [entry.external_id for entry in catalog.list_entries("abuse", label="a").items] == ["case-100"]
+    assert [entry.external_id for entry in catalog.list_entries("abuse", external_id="case-100").items] == ["case-100"]
+    assert not catalog.list_entries("abuse", state=EntryState.EXPIRED).items
+
+
+def test_expiry_takes_out_and_a_new_time_brings_back(catalog: SqlCatalog) -> None:
+    make(catalog)
+    now = datetime.now(UTC)
+    entry = catalog.add_entry("abuse", picture(1)).value
+    catalog.update_entry("abuse", entry.id, EntryPatch(expire_time=now + timedelta(hours=1)))
+    before = catalog.revision()
+    assert catalog.expire(now) == 0
+    assert catalog.revision() == before, "nothing to mark is no change"
+    assert catalog.expire(now + timedelta(hours=2)) == 1
+    assert catalog.get_entry("abuse", entry.id).state is EntryState.EXPIRED
+    assert not list(catalog.live_hashes())
+    revived = catalog.update_entry("abuse", entry.id, EntryPatch(clear_expire_time=True)).value
+    assert (revived.state, revived.expire_time) == (EntryState.ACTIVE, None)
+    assert sum(len(batch) for batch in catalog.live_hashes()) == 2
+
+
+def test_keys_are_never_used_again(catalog: SqlCatalog) -> None:
+    make(catalog)
+    seen: set[int] = set()
+    for number in range(5):
+        entry = catalog.add_entry("abuse", picture(number)).value
+        keys = {row.key for batch in catalog.live_hashes() for row in batch}
+        assert not keys & seen
+        seen |= keys
+        catalog.delete_entry("abuse", entry.id)
+
+
+def test_banks_are_read_anew_after_each_change(catalog: SqlCatalog) -> None:
+    make(catalog)
+    assert [bank.enabled for bank in catalog.all_banks()] == [True]
+    catalog.update_bank("abuse", BankPatch(enabled=False))
+    assert [bank.enabled for bank in catalog.all_banks()] == [False]
+    catalog.delete_bank("abuse", force=True)
+    assert catalog.all_banks() == ()
+
+
+def test_many_writers_leave_no_gap(catalog: SqlCatalog) -> None:
+    make(catalog)
+
+    def write(begin: int) -> None:
+        for number in range(begin, begin + 20):
+            catalog.add_hashes("abuse", [hash_entry(number)])
+
+    writers = [threading.Thread(target=write, args=(begin,)) for begin in range(0, 100, 20)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    revisions = [change.revision for change in catalog.changes(0, limit=1_000)]
+    assert revisions == list(range(1, 102))
+    assert catalog.get_bank("abuse").entry_count == 100
+
+
+def fold(changes: list[Change]) -> tuple[set[int], set[int]]:
+    """What an index that follows the changes holds: the keys of hashes and of vectors."""
+    hashes: dict[int, int] = {}
+    vectors: dict[int, int] = {}
+    for change in changes:
+        for held, removed, added in (
+            (hashes, change.removed_hashes, change.added_hashes),
+            (vectors, change.removed_vectors, change.added_vectors),
+        ):
+            for key in [key for key, bank in held.items() if bank == change.removed_bank]:
+                del held[key]
+            for row in removed:
+                held.pop(row.key, None)
+            held.update({row.key: row.bank for row in added})
+    return set(hashes), set(vectors)
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["picture", "hashes", "delete", "disable", "enable", "expire", "bank", "drop"]),
+        st.integers(0, 5),
+    ),
+    max_size=30,
+)
+
+
+def grow(catalog: SqlCatalog, operation: str, bank: str, which: int, number: int) -> list[tuple[str, str]]:
+    """Make or drop a bank, or add entries: those that are new."""
+    if operation == "bank":
+        make(catalog, bank)
+    elif operation == "drop":
+        catalog.delete_bank(bank, force=True)
+    elif operation == "picture":
+        return [(bank, catalog.add_entry(bank, picture(number)).value.id)]
+    elif operation == "hashes":
+        added = catalog.add_hashes(bank, [hash_entry(number * 10 + one) for one in range(which)])
+        return [(bank, one.entry_id) for one in added.value]
+    return []
+
+
+def change(catalog: SqlCatalog, operation: str, entry: tuple[str, str]) -> None:
+    """Delete, disable, enable or expire an entry."""
+    if operation == "delete":
+        catalog.delete_entry(*entry)
+    elif operation == "expire":
+        catalog.update_entry(*entry, EntryPatch(expire_time=datetime.now(UTC) - timedelta(seconds=1)))
+        catalog.expire(datetime.now(UTC))
+    elif operation in {"disable", "enable"}:
+        state = EntryState.DISABLED if operation == "disable" else EntryState.ACTIVE
+        catalog.update_entry(*entry, EntryPatch(state=state))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=OPERATIONS, start=st.integers(0, 40))
+def test_folding_the_changes_gives_what_is_live(
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int]], start: int
+) -> None:
+    catalog = SqlCatalog.open(tmp_path_factory.mktemp("fold") / "catalog.sqlite3")
+    entries: list[tuple[str, str]] = []
+    seen: list[Change] = []
+    for step, (operation, which) in enumerate(operations):
+        with contextlib.suppress(BankExists, BankNotFound, EntryNotFound):
+            entries += grow(catalog, operation, f"b{which % 2}", which, step + 1)
+            if entries:
+                change(catalog, operation, entries[which % len(entries)])
+        if step == start:  # an index that read along sees other rows than one that reads all at the end
+            seen = catalog.changes(0, limit=1_000)
+    seen += catalog.changes(len(seen), limit=1_000)
+    hashes = {row.key for batch in catalog.live_hashes() for row in batch}
+    vectors = {row.key for batch in catalog.live_vectors() for row in batch}
+    assert fold(seen) == fold(catalog.changes(0, limit=1_000)) == (hashes, vectors)
+    for bank in catalog.list_banks().items:
+        assert len(catalog.list_entries(bank.id, limit=1_000).items) == bank.entry_count
+    catalog.close()
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    SqlCatalog.open(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CatalogError, match="newer one; upgrade"):
+        SqlCatalog.open(path)
+
+
+@pytest.mark.parametrize("damage", ["junk", "header", "pages"])
+def test_a_damaged_file_is_refused_by_name(path: Path, damage: str) -> None:
+    catalog = SqlCatalog.open(path)
+    make(catalog)
+    catalog.add_hashes("abuse", [hash_entry(number) for number in range(500)])
+    catalog.close()
+    for left in path.parent.glob("*-wal"):
+        left.unlink()
+    raw = bytearray(path.read_bytes())
+    if damage == "junk":
+        raw = bytearray(os.urandom(len(raw)))
+    elif damage == "header":
+        raw[:16] = bytes(16)
+    else:
+        raw[8_192:20_480] = bytes(12_288)
+    path.write_bytes(raw)
+    with pytest.raises(CatalogError, match=str(path)):
+        SqlCatalog.open(path)
