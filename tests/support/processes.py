@@ -76,11 +76,11 @@ def _launch(arguments: list[str], ready: Path, log: Path, environment: dict[str,
     return process
 
 
-def launch_host(model_base: Path, scratch: Path, port: int = 0) -> Host:
+def launch_host(model_base: Path, scratch: Path, port: int = 0, *options: str) -> Host:
     """Start a model host."""
     ready, log = scratch / "host.json", scratch / "host.log"
     arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(model_base)]
-    arguments += ["--port", str(port), "--ready-file", str(ready)]
+    arguments += ["--port", str(port), "--ready-file", str(ready), *options]
     process = _launch(arguments, ready, log, {"TF_CPP_MIN_LOG_LEVEL": "2"})
     return Host(process, log, f"127.0.0.1:{json.loads(ready.read_text())['grpc_port']}")
 
@@ -96,9 +96,9 @@ def launch_server(state: Path, model_address: str, scratch: Path, environment: d
 
 
 @contextmanager
-def start_host(model_base: Path, scratch: Path) -> Iterator[Host]:
+def start_host(model_base: Path, scratch: Path, *options: str) -> Iterator[Host]:
     """A model host that is stopped at the end."""
-    running = launch_host(model_base, scratch)
+    running = launch_host(model_base, scratch, 0, *options)
     try:
         yield running
     finally:
