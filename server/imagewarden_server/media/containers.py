@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from imagewarden_server.media.types import MediaError, MediaProblem
 
 MAX_JPEG_SCANS = 64
-"""Progressive pictures have about ten scans. Each costs the decoder a pass over the whole picture, however short it is."""
+"""Progressive pictures have about ten. Each costs the decoder a pass over the whole picture, however short it is."""
 
 MAX_TIFF_PAGES = 4_096
 MAX_TIFF_FIELDS = 100_000

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import resvg_py
 from numpy.typing import NDArray
 from PIL import Image
 
 from imagewarden_server.media.pixels import first_frame
 from imagewarden_server.media.sniff import sniff
-from imagewarden_server.media.svg import check_svg
+from imagewarden_server.media.svg_draw import RENDER_SIDE, draw_svg
 from imagewarden_server.media.types import ImageFormat, Limits, MediaError, MediaProblem, Rendering
 
-_RENDER_SIDE = 512
 _GROUNDS = ((255, 255, 255), (24, 24, 24), (128, 128, 128))
 # Mean difference of colour, 0 to 255, under which a logo vanishes into its ground.
 _MIN_CONTRAST = 24.0
@@ -30,17 +28,18 @@ def render_logo(data: bytes, limits: Limits) -> list[Rendering]:
     Raises:
         MediaError: EMPTY, UNRECOGNISED, UNDECODABLE or OVER_LIMITS.
     """
-    image = _draw_svg(data, limits) if sniff(data) is ImageFormat.SVG else first_frame(data, limits)
-    pixels = np.asarray(image)
-    alpha = pixels[..., 3]
-    visible = alpha >= _VISIBLE
+    image = draw_svg(data, limits) if sniff(data) is ImageFormat.SVG else first_frame(data, limits)
+    visible = np.asarray(image)[..., 3] >= _VISIBLE
     if not visible.any():
         raise MediaError(
             MediaProblem.UNDECODABLE,
             "the logo draws nothing; in SVG convert text to paths, and give every shape a fill or a stroke",
         )
     rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
-    logo = np.ascontiguousarray(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    trimmed = image.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    # It is drawn many times, and never larger than this.
+    trimmed.thumbnail((RENDER_SIDE, RENDER_SIDE), Image.Resampling.BOX)
+    logo = np.asarray(trimmed)
     if (logo[..., 3] == 255).all():
         return [Rendering(logo, _border_colour(logo))]
     contrasts = [(_contrast(logo, ground), ground) for ground in _GROUNDS]
@@ -75,25 +74,6 @@ def thumbnail(rendering: Rendering, side: int = _THUMBNAIL_SIDE) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(place_logo(rendering, (0.05, 0.05, 0.95, 0.95), side)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _draw_svg(data: bytes, limits: Limits) -> Image.Image:
-    width, height = check_svg(data, limits)
-    wide = width >= height
-    try:
-        # Without fonts of the system: what a logo looks like must not depend on the machine.
-        drawn = resvg_py.svg_to_bytes(
-            svg_string=data.decode("utf-8"),
-            skip_system_fonts=True,
-            width=_RENDER_SIDE if wide else None,
-            height=None if wide else _RENDER_SIDE,
-        )
-        image = Image.open(io.BytesIO(bytes(drawn)), formats=["PNG"])
-        return image.convert("RGBA")
-    except (ValueError, OSError, RuntimeError) as error:
-        raise MediaError(
-            MediaProblem.UNDECODABLE, f"the SVG cannot be drawn ({str(error)[:160]}); save it again as plain SVG"
-        ) from error
 
 
 def _contrast(logo: NDArray[np.uint8], ground: tuple[int, int, int]) -> float:

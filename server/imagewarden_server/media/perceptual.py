@@ -10,7 +10,10 @@ from PIL import Image
 from imagewarden_server.media.types import PdqHash
 
 PDQ_SIDE = 1024
-"""PDQ is computed on at most this many pixels a side, downsampled by area, as the exchanges' own tools do."""
+"""PDQ is computed on at most this many pixels a side, downsampled by area: see docs/media.md for what that costs.
+
+Meta's C++ tool goes down to 512 x 512 by the nearest pixel, python-threatexchange hashes the full size.
+"""
 
 MODEL_SIDE = 299
 """The model's input height and width."""

@@ -3,35 +3,101 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import pillow_heif
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from imagewarden_server.media.colour import to_srgb
+from imagewarden_server.media.containers import (
+    Extent,
+    check_jpeg,
+    exif_orientation,
+    gif_extent,
+    tiff_extent,
+    webp_size,
+)
 from imagewarden_server.media.perceptual import PDQ_SIDE, frame_signals
-from imagewarden_server.media.sniff import sniff, webp_size
+from imagewarden_server.media.sniff import sniff
 from imagewarden_server.media.types import Frame, Header, ImageFormat, Limits, MediaError, MediaProblem, Picture
-
-pillow_heif.register_heif_opener(thumbnails=False)
 
 # Pillow warns or raises by a size of its own; ours is checked on every header, before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# A small picture beside the main one need not show what the main one shows.
+pillow_heif.options.THUMBNAILS = False
+# What is odd in a stranger's file is no news to the operator; what cannot be read is said by MediaError.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-_PILLOW = {
-    ImageFormat.JPEG: "JPEG",
-    ImageFormat.PNG: "PNG",
-    ImageFormat.WEBP: "WEBP",
-    ImageFormat.GIF: "GIF",
-    ImageFormat.BMP: "BMP",
-    ImageFormat.TIFF: "TIFF",
-    ImageFormat.HEIC: "HEIF",
-    ImageFormat.AVIF: "AVIF",
-}
-_READ = ", ".join(one.value.upper() for one in _PILLOW)
+# The decoders themselves: Image.open would also try what else is registered, and take a JPEG of several for an MPO.
+_DECODERS: MappingProxyType[ImageFormat, Callable[[io.BytesIO], ImageFile.ImageFile]] = MappingProxyType(
+    {
+        ImageFormat.JPEG: JpegImageFile,
+        ImageFormat.PNG: PngImageFile,
+        ImageFormat.WEBP: WebPImageFile,
+        ImageFormat.GIF: GifImageFile,
+        ImageFormat.BMP: BmpImageFile,
+        ImageFormat.TIFF: TiffImageFile,
+        ImageFormat.HEIC: pillow_heif.HeifImageFile,
+        ImageFormat.AVIF: AvifImageFile,
+    }
+)
+_READ = ", ".join(one.value.upper() for one in _DECODERS)
+# In these a frame is drawn over the one before it: whoever wants the last must decode them all.
+_ANIMATIONS = frozenset({ImageFormat.GIF, ImageFormat.PNG, ImageFormat.WEBP, ImageFormat.AVIF})
 _ORIENTATION = 0x0112
+_TURNS = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A file whose header is read and within limits; no pixel is decoded yet."""
+
+    image: ImageFile.ImageFile
+    format: ImageFormat
+    extent: Extent
+    first: int
+    """The frame that stands for the whole: HEIC names one, and elsewhere it is the first."""
+    turn: int
+    """The first frame's EXIF orientation."""
+
+    def header(self) -> Header:
+        width, height = self.image.size
+        if self.turn in _SIDEWAYS:
+            width, height = height, width
+        return Header(self.format, width, height, self.extent.frames)
+
+    def pixels(self, number: int, limits: Limits) -> Image.Image:
+        """One frame, turned as it is displayed."""
+        image, turn = self.image, self.turn
+        if image.tell() != number:
+            image.seek(number)
+            _check_size(*image.size, limits)
+            if self.format is ImageFormat.TIFF:
+                turn = _orientation(image)
+        image.load()
+        return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def inspect(data: bytes, limits: Limits) -> Header:
@@ -40,8 +106,8 @@ def inspect(data: bytes, limits: Limits) -> Header:
     Raises:
         MediaError: EMPTY, UNRECOGNISED, UNDECODABLE or OVER_LIMITS.
     """
-    with _opened(data, limits) as (image, format_):
-        return _header(image, format_)
+    with _opened(data, limits) as opened:
+        return opened.header()
 
 
 def decode(data: bytes, limits: Limits) -> Picture:
@@ -50,15 +116,15 @@ def decode(data: bytes, limits: Limits) -> Picture:
     Raises:
         MediaError: EMPTY, UNRECOGNISED, UNDECODABLE or OVER_LIMITS.
     """
-    with _opened(data, limits) as (image, format_):
-        header = _header(image, format_)
+    with _opened(data, limits) as opened:
+        header = opened.header()
+        if opened.format is ImageFormat.JPEG:
+            # The decoder itself scales by 2, 4 or 8 while it decodes, and never under the size PDQ is computed at.
+            opened.image.draft(None, (PDQ_SIDE, PDQ_SIDE))
         frames = []
-        for number in _sample(header, limits):
-            if header.frames > 1:
-                image.seek(number)
-                # Pages of a TIFF and items of a HEIC have sizes of their own.
-                _check_size(*image.size, limits)
-            frames.append(_frame(image, number))
+        for number in _sample(opened, limits):
+            pdq, model_input, deviation = frame_signals(to_srgb(opened.pixels(number, limits)))
+            frames.append(Frame(number, pdq, model_input, deviation))
         return Picture(header, tuple(frames))
 
 
@@ -68,26 +134,24 @@ def first_frame(data: bytes, limits: Limits) -> Image.Image:
     Raises:
         MediaError: as `decode`.
     """
-    with _opened(data, limits) as (image, _):
-        return to_srgb(ImageOps.exif_transpose(image), keep_alpha=True)
+    with _opened(data, limits) as opened:
+        return to_srgb(opened.pixels(opened.first, limits), keep_alpha=True)
 
 
 @contextmanager
-def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, ImageFormat]]:
+def _opened(data: bytes, limits: Limits) -> Iterator[_Opened]:
     """The file opened by the one decoder of its format, header read and within limits."""
     format_ = _recognise(data, limits)
-    if format_ is ImageFormat.WEBP:
-        size = webp_size(data)
-        if size is None:
-            raise MediaError(MediaProblem.UNDECODABLE, "the WebP file ends before its size; send the whole file")
-        _check_size(*size, limits)
+    counted = _check_container(data, format_, limits)
     try:
-        with Image.open(io.BytesIO(data), formats=[_PILLOW[format_]]) as image:
+        with _DECODERS[format_](io.BytesIO(data)) as image:
             _check_size(*image.size, limits)
-            yield image, format_
+            extent = counted or _extent(data, image, format_)
+            _check_size(extent.width, extent.height, limits)
+            yield _Opened(image, format_, extent, image.tell(), _orientation(image))
     except MediaError:
         raise
-    except Exception as error:
+    except Exception as error:  # the decoders raise whatever a broken file leads them to: there is no list of it
         raise MediaError(
             MediaProblem.UNDECODABLE,
             f"the {format_.value.upper()} file is broken or cut short ({type(error).__name__}: {str(error)[:160]}); "
@@ -113,9 +177,36 @@ def _recognise(data: bytes, limits: Limits) -> ImageFormat:
     return format_
 
 
+def _check_container(data: bytes, format_: ImageFormat, limits: Limits) -> Extent | None:
+    """What must be known before a decoder sees the file, since it would already work or allot memory.
+
+    Returns:
+        The frames, where they were counted on the way.
+    """
+    match format_:
+        case ImageFormat.JPEG:
+            check_jpeg(data)
+        case ImageFormat.WEBP:
+            _check_size(*webp_size(data), limits)
+        case ImageFormat.GIF | ImageFormat.TIFF:
+            extent = gif_extent(data) if format_ is ImageFormat.GIF else tiff_extent(data)
+            _check_size(extent.width, extent.height, limits)
+            return extent
+    return None
+
+
+def _extent(data: bytes, image: ImageFile.ImageFile, format_: ImageFormat) -> Extent:
+    if format_ is ImageFormat.HEIC:
+        sizes = [one.size for one in pillow_heif.open_heif(data)]
+        return Extent(len(sizes), max(size[0] for size in sizes), max(size[1] for size in sizes))
+    return Extent(int(getattr(image, "n_frames", 1)), *image.size)
+
+
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if width < 1 or height < 1:
-        raise MediaError(MediaProblem.UNDECODABLE, f"the picture says it is {width} x {height} pixels")
+        raise MediaError(
+            MediaProblem.UNDECODABLE, f"the picture says it is {width} x {height} pixels; send one that has pixels"
+        )
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         raise MediaError(
             MediaProblem.OVER_LIMITS,
@@ -124,27 +215,26 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def _header(image: Image.Image, format_: ImageFormat) -> Header:
-    width, height = image.size
-    # PNG's exif may stand behind its pixels: to look for it would decode them.
-    orientation = 1 if format_ is ImageFormat.PNG and "exif" not in image.info else image.getexif().get(_ORIENTATION, 1)
-    if orientation in _SIDEWAYS:
-        width, height = height, width
-    return Header(format_, width, height, int(getattr(image, "n_frames", 1)))
+def _orientation(image: ImageFile.ImageFile) -> int:
+    if isinstance(image, TiffImageFile):
+        value = image.tag_v2.get(_ORIENTATION, 1)
+        return value if isinstance(value, int) else 1
+    # libheif turns what it decodes by itself, and pillow-heif clears the tag.
+    exif = image.info.get("exif")
+    return exif_orientation(exif) if isinstance(exif, bytes) else 1
 
 
-def _sample(header: Header, limits: Limits) -> list[int]:
+def _sample(opened: _Opened, limits: Limits) -> list[int]:
     """Which frames are looked at: all, or evenly from the first to the last, as many as the limits let through."""
-    fit = max(1, limits.max_total_pixels // (header.width * header.height))
-    count = min(header.frames, limits.max_frames, fit)
+    area = opened.extent.width * opened.extent.height
+    reach = opened.extent.frames
+    if opened.format in _ANIMATIONS:
+        reach = min(reach, max(1, limits.max_animation_pixels // area))
+    count = min(reach, limits.max_frames, max(1, limits.max_total_pixels // area))
     if count == 1:
-        return [0]
-    return sorted({round(place * (header.frames - 1) / (count - 1)) for place in range(count)})
-
-
-def _frame(image: Image.Image, number: int) -> Frame:
-    if image.format == "JPEG":
-        # The decoder itself scales by 2, 4 or 8 while it decodes, and never under the size that PDQ is computed at.
-        image.draft(None, (PDQ_SIDE, PDQ_SIDE))
-    pdq, model_input, deviation = frame_signals(to_srgb(ImageOps.exif_transpose(image)))
-    return Frame(number, pdq, model_input, deviation)
+        return [opened.first]
+    numbers = {round(place * (reach - 1) / (count - 1)) for place in range(count)}
+    if opened.first not in numbers:
+        numbers.remove(min(numbers, key=lambda number: abs(number - opened.first)))
+        numbers.add(opened.first)
+    return sorted(numbers)

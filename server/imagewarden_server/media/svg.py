@@ -14,6 +14,7 @@ _LENGTH = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(px|pt|pc|mm|c
 _MAX_ELEMENTS = 20_000
 _MAX_DEPTH = 100
 _MAX_ASPECT = 50.0
+_MAX_LENGTH = 40
 
 
 def check_svg(data: bytes, limits: Limits) -> tuple[float, float]:
@@ -32,9 +33,9 @@ def check_svg(data: bytes, limits: Limits) -> tuple[float, float]:
     if re.search(rb"<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE):
         raise _refused("it has a DOCTYPE or entities; save it as plain SVG, without them")
     try:
-        data.decode("utf-8")
-        # Without a DOCTYPE there are no entities to expand: expat reads no more than what stands here.
-        root = ET.fromstring(data)  # noqa: S314
+        # As text: of bytes, expat would read another encoding than the renderer does, where the file declares one.
+        text = data.decode("utf-8-sig")
+        root = ET.fromstring(text)  # noqa: S314 -- without a DOCTYPE there are no entities to expand
     except (ET.ParseError, UnicodeDecodeError, ValueError) as error:
         raise _refused(f"it is no well-formed XML in UTF-8 ({str(error)[:120]})") from error
     if root.tag.rpartition("}")[2] != "svg":
@@ -100,13 +101,16 @@ def _check_uses(root: ET.Element) -> None:
         sizes[key] = total
         return total
 
-    size(root)
+    try:
+        size(root)
+    except RecursionError as error:
+        raise _refused("its `use` elements refer to each other too deeply; simplify it") from error
 
 
 def _size(root: ET.Element) -> tuple[float, float]:
     """Width and height as the renderer will take them: the attributes where both are lengths, else the viewBox."""
-    lengths = [_LENGTH.fullmatch(root.get(name, "")) for name in ("width", "height")]
-    box = [float(part) for part in re.findall(r"[-+0-9.eE]+", root.get("viewBox", "")) if _is_number(part)]
+    lengths = [_LENGTH.fullmatch(root.get(name, "")[:_MAX_LENGTH]) for name in ("width", "height")]
+    box = [float(part) for part in re.findall(r"[-+0-9.eE]+", root.get("viewBox", "")[:200]) if _is_number(part)]
     if lengths[0] and lengths[1] and (lengths[0][2] or "px") == (lengths[1][2] or "px"):
         width, height = float(lengths[0][1]), float(lengths[1][1])
     elif len(box) == 4 and not any(lengths):

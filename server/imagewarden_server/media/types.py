@@ -56,6 +56,8 @@ class Limits:
         max_side: of one frame, in pixels.
         max_frames: how many frames of an animation are sampled.
         max_total_pixels: over the sampled frames: fewer are sampled where they are large.
+        max_animation_pixels: over all frames that are decoded on the way to the last sampled one, in formats whose
+            frames build on each other: of a longer animation the beginning is sampled.
         max_svg_bytes: of a logo in SVG.
     """
 
@@ -64,6 +66,7 @@ class Limits:
     max_side: int = 30_000
     max_frames: int = 8
     max_total_pixels: int = 200_000_000
+    max_animation_pixels: int = 1_000_000_000
     max_svg_bytes: int = 2**20
 
 
