@@ -109,7 +109,7 @@ class Frame:
         index: its number in the file, from 0.
         pdq: its perceptual hash.
         model_input: uint8 [299, 299, 3], sRGB, the aspect ratio not kept.
-        deviation: the standard deviation of its luma, 0 to 127.5: how plain it is.
+        deviation: the standard deviation of its luma, averaged down to 64 x 64 pixels, 0 to 127.5: how plain it is.
     """
 
     index: int

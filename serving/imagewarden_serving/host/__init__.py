@@ -2,6 +2,6 @@
 
 The road of a request: `servicers` (gRPC) or `rest` (HTTP) read it, `predict` checks it against the signature,
 `batching` joins it with others of the same kind, `servable` runs the graph. `manager` decides which versions of which
-models are loaded. Messages, codes and file formats are tensorflow_model_server's, so that a deployment moves from one to
-the other by changing an address.
+models are loaded. Messages, codes and file formats are tensorflow_model_server's, so that a deployment moves from one
+to the other by changing an address.
 """
