@@ -1,37 +1,82 @@
-"""The asyncio client: drives the calls that `_calls` makes, as `_sync` does."""
+"""The asyncio client: sends what `_moderation` and `_banks` build, as `_sync` does."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
-from imagewarden import _calls as calls
-from imagewarden import _types as t
+from imagewarden import _banks as banks
+from imagewarden import _moderation as moderation
+from imagewarden._calls import Batch, Call, Pages, dress, new_id
 from imagewarden._channel import TlsConfig, options
 from imagewarden._errors import ImageWardenError
 from imagewarden._retry import Attempts, RetryPolicy
-from imagewarden._sources import ImageSource, needs_reading, read_image
+from imagewarden._sources import ImageSource, needs_reading
 from imagewarden._statuses import REQUEST_ID_HEADER, from_rpc_error
-from imagewarden._sync import DEFAULT_TARGET, DEFAULT_TIMEOUT, _understood
+from imagewarden._sync import DEFAULT_TARGET, DEFAULT_TIMEOUT
 from imagewarden.v1 import moderation_service_pb2 as pb
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 Pairs = Iterable[tuple[str, ImageSource]] | AsyncIterable[tuple[str, ImageSource]]
 
 
-async def _read(image: ImageSource) -> bytes:
-    """The bytes of a picture, read on a thread where reading may block."""
-    return await asyncio.to_thread(read_image, image) if needs_reading(image) else read_image(image)
+def _call(make: Callable[P, Call[R]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, R]]:
+    async def send(self: AsyncClient, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._send(make(*args, **kwargs))
+
+    made: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, R]] = dress(send, make, "{}")
+    return made
+
+
+def _batch(
+    make: Callable[P, Batch[R]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, list[R | ImageWardenError]]]:
+    async def send(self: AsyncClient, *args: P.args, **kwargs: P.kwargs) -> list[R | ImageWardenError]:
+        batch = make(*args, **kwargs)
+        parts = batch.parts()
+        found: list[R | ImageWardenError] = []
+        while True:
+            part = await asyncio.to_thread(next, parts, None) if batch.blocking else next(parts, None)
+            if part is None:
+                return found
+            if isinstance(part, ImageWardenError):
+                found.append(part)
+            else:
+                answers: list[R | ImageWardenError] = await self._send(part)
+                found += answers
+
+    made: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, list[R | ImageWardenError]]] = dress(
+        send, make, "list[{} | ImageWardenError]"
+    )
+    return made
+
+
+def _pages(make: Callable[P, Pages[R]]) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[R]]:
+    async def send(self: AsyncClient, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
+        pages = make(*args, **kwargs)
+        token = ""
+        while True:
+            items, token = await self._send(pages.page(token))
+            for item in items:
+                yield item
+            if not token:
+                return
+
+    made: Callable[Concatenate[AsyncClient, P], AsyncIterator[R]] = dress(send, make, "AsyncIterator[{}]")
+    return made
 
 
 class AsyncClient:
-    """As `Client`, for asyncio: the same methods and arguments, to be awaited; listings are asynchronous iterators."""
+    """As `Client`, for asyncio: the same methods and arguments, to be awaited; listings are asynchronous iterators.
+
+    It may be made before an event loop runs; its connection belongs to the loop of the first call.
+    """
 
     def __init__(
         self,
@@ -46,10 +91,10 @@ class AsyncClient:
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
         self._metadata = tuple(metadata)
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options(tls))
-        else:
-            self._channel = grpc.aio.secure_channel(target, tls.credentials(), options=options(tls))
+        self._options = options(tls)
+        self._credentials = None if tls is None else tls.credentials()
+        self._opened: grpc.aio.Channel | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         """The client itself."""
@@ -63,203 +108,90 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls that run are cancelled."""
-        await self._channel.close()
+        self._closed = True
+        if self._opened is not None:
+            await self._opened.close()
 
-    async def _send(self, call: calls.Call[R], timeout: float | None) -> R:  # noqa: ASYNC109 -- as above
-        request_id = call.request_id or str(uuid.uuid4())
-        metadata = (*self._metadata, (REQUEST_ID_HEADER, request_id))
-        stub = self._channel.unary_unary(
+    def _channel(self) -> grpc.aio.Channel:
+        """The channel, which binds to the running loop when it is made: not before there is one."""
+        if self._closed:
+            raise ValueError("this client is closed; make a new one")
+        if self._opened is None:
+            if self._credentials is None:
+                self._opened = grpc.aio.insecure_channel(self.target, options=self._options)
+            else:
+                self._opened = grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
+        return self._opened
+
+    async def _send(self, call: Call[R]) -> R:
+        attempts = Attempts(self._retry, self._timeout if call.timeout is None else call.timeout)
+        request = await asyncio.to_thread(call.build) if call.blocking else call.build()
+        stub: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = self._channel().unary_unary(
             call.path,
-            request_serializer=type(call.request).SerializeToString,
+            request_serializer=type(request).SerializeToString,
             response_deserializer=call.response.FromString,
         )
-        attempts = Attempts(self._retry, self._timeout if timeout is None else timeout)
+        metadata = (*self._metadata, (REQUEST_ID_HEADER, call.request_id))
         while True:
             try:
-                answer = await stub(call.request, timeout=attempts.begin(), metadata=metadata)
-                break
+                answer = await stub(request, timeout=attempts.begin(), metadata=metadata)
             except grpc.aio.AioRpcError as raised:
-                error = from_rpc_error(raised, target=self.target, request_id=request_id)
+                error = from_rpc_error(raised, target=self.target, request_id=call.request_id)
                 wait = attempts.wait_after(error)
                 if wait is None:
                     raise error from raised
                 await asyncio.sleep(wait)
-        return _understood(call.convert, answer, request_id)
-
-    async def check(
-        self,
-        image: ImageSource,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **asked: Any,
-    ) -> t.CheckResult:
-        """As `Client.check`."""
-        return await self._send(calls.check(await _read(image), **asked), timeout)
-
-    async def check_batch(
-        self,
-        images: Sequence[ImageSource],
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **asked: Any,
-    ) -> list[t.CheckResult | ImageWardenError]:
-        """As `Client.check_batch`."""
-        return await self._send(calls.check_batch([await _read(image) for image in images], **asked), timeout)
+            else:
+                return call.understood(answer)
 
     async def check_stream(
         self,
         images: Pairs,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **asked: Any,
-    ) -> AsyncIterator[tuple[str, t.CheckResult | ImageWardenError]]:
+        timeout: float | None = None,  # noqa: ASYNC109 -- grpc's own deadline, which the server sees too
+        **asked: Unpack[moderation.Asked],
+    ) -> AsyncIterator[tuple[str, moderation.Checked]]:
         """As `Client.check_stream`; the pairs may come from an asynchronous iterator."""
-        request_id = str(uuid.uuid4())
-        stub = self._channel.stream_stream(
-            calls.STREAM,
+        request_id = new_id()
+        stream = moderation.Stream(request_id, asked)
+
+        stub: grpc.aio.StreamStreamMultiCallable[Any, Any] = self._channel().stream_stream(
+            moderation.STREAM,
             request_serializer=pb.StreamCheckImagesRequest.SerializeToString,
             response_deserializer=pb.StreamCheckImagesResponse.FromString,
         )
-
-        async def requests() -> AsyncIterator[pb.StreamCheckImagesRequest]:
-            async for correlation_id, image in _pairs(images):
-                request = calls.check_request(await _read(image), **asked)
-                yield pb.StreamCheckImagesRequest(correlation_id=correlation_id, request=request)
-
-        answers = stub(requests(), timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id)))
+        answers = stub(
+            _requests(stream, images), timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id))
+        )
         try:
             async for answer in answers:
-                yield answer.correlation_id, calls.one_of(answer)
+                yield stream.answer(answer)
+                for refused in stream.refused():
+                    yield refused
         except grpc.aio.AioRpcError as raised:
             raise from_rpc_error(raised, target=self.target, request_id=request_id) from raised
         finally:
             answers.cancel()
+        for refused in stream.refused():
+            yield refused
+        if stream.failure is not None:
+            raise stream.failure
 
-    async def search(
-        self,
-        image: ImageSource,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **asked: Any,
-    ) -> t.SearchResult:
-        """As `Client.search`."""
-        return await self._send(calls.search(await _read(image), **asked), timeout)
-
-    async def create_bank(
-        self,
-        name: str,
-        kind: t.BankKind | str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **said: Any,
-    ) -> t.BankChange:
-        """As `Client.create_bank`."""
-        return await self._send(calls.create_bank(name, kind, **said), timeout)
-
-    async def get_bank(self, name: str, *, timeout: float | None = None) -> t.Bank:  # noqa: ASYNC109 -- as above
-        """As `Client.get_bank`."""
-        return await self._send(calls.get_bank(name), timeout)
-
-    def list_banks(self, *, timeout: float | None = None) -> AsyncIterator[t.Bank]:
-        """As `Client.list_banks`."""
-        return self._pages(calls.list_banks, timeout)
-
-    async def update_bank(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **changes: Any,
-    ) -> t.BankChange:
-        """As `Client.update_bank`."""
-        return await self._send(calls.update_bank(name, **changes), timeout)
-
-    async def delete_bank(
-        self,
-        name: str,
-        *,
-        force: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-    ) -> t.Deletion:
-        """As `Client.delete_bank`."""
-        return await self._send(calls.delete_bank(name, force=force), timeout)
-
-    async def add_hashes(
-        self,
-        bank: str,
-        hashes: Sequence[t.Hash | str],
-        *,
-        validate_only: bool = False,
-        request_id: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-    ) -> t.HashesAdded:
-        """As `Client.add_hashes`."""
-        call = calls.add_hashes(bank, hashes, validate_only=validate_only, request_id=request_id)
-        return await self._send(call, timeout)
-
-    async def add_image(
-        self,
-        bank: str,
-        image: ImageSource,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **said: Any,
-    ) -> t.EntryChange:
-        """As `Client.add_image`."""
-        return await self._send(calls.add_image(bank, await _read(image), **said), timeout)
-
-    async def register_logo(
-        self,
-        bank: str,
-        brand: str,
-        images: Sequence[ImageSource],
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **said: Any,
-    ) -> t.EntryChange:
-        """As `Client.register_logo`."""
-        pictures = [await _read(one) for one in images]
-        return await self._send(calls.register_logo(bank, brand, pictures, **said), timeout)
-
-    async def get_entry(self, name: str, *, timeout: float | None = None) -> t.Entry:  # noqa: ASYNC109 -- as above
-        """As `Client.get_entry`."""
-        return await self._send(calls.get_entry(name), timeout)
-
-    def list_entries(self, bank: str, *, timeout: float | None = None, **filters: Any) -> AsyncIterator[t.Entry]:
-        """As `Client.list_entries`."""
-        return self._pages(lambda token: calls.list_entries(bank, token, **filters), timeout)
-
-    async def update_entry(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-        **changes: Any,
-    ) -> t.EntryChange:
-        """As `Client.update_entry`."""
-        return await self._send(calls.update_entry(name, **changes), timeout)
-
-    async def delete_entry(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-    ) -> t.Deletion:
-        """As `Client.delete_entry`."""
-        return await self._send(calls.delete_entry(name), timeout)
-
-    async def _pages(
-        self,
-        page: Callable[[str], calls.Call[tuple[list[R], str]]],
-        timeout: float | None,  # noqa: ASYNC109 -- as above
-    ) -> AsyncIterator[R]:
-        token = ""
-        while True:
-            items, token = await self._send(page(token), timeout)
-            for item in items:
-                yield item
-            if not token:
-                return
+    check = _call(moderation.check)
+    check_batch = _batch(moderation.check_batch)
+    search = _call(moderation.search)
+    create_bank = _call(banks.create_bank)
+    get_bank = _call(banks.get_bank)
+    list_banks = _pages(banks.list_banks)
+    update_bank = _call(banks.update_bank)
+    delete_bank = _call(banks.delete_bank)
+    add_hashes = _call(banks.add_hashes)
+    add_image = _call(banks.add_image)
+    register_logo = _call(banks.register_logo)
+    get_entry = _call(banks.get_entry)
+    list_entries = _pages(banks.list_entries)
+    update_entry = _call(banks.update_entry)
+    delete_entry = _call(banks.delete_entry)
 
 
 async def _pairs(images: Pairs) -> AsyncIterator[tuple[str, ImageSource]]:
@@ -269,3 +201,16 @@ async def _pairs(images: Pairs) -> AsyncIterator[tuple[str, ImageSource]]:
     else:
         for pair in images:
             yield pair
+
+
+async def _requests(stream: moderation.Stream, images: Pairs) -> AsyncIterator[pb.StreamCheckImagesRequest]:
+    try:
+        async for correlation_id, image in _pairs(images):
+            if needs_reading(image):
+                request = await asyncio.to_thread(stream.request, correlation_id, image)
+            else:
+                request = stream.request(correlation_id, image)
+            if request is not None:
+                yield request
+    except Exception as error:  # noqa: BLE001 -- in the task of grpc's that runs this it would be lost
+        stream.failure = error

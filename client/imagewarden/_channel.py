@@ -57,9 +57,9 @@ def options(tls: TlsConfig | None) -> list[tuple[str, int | str]]:
         # A peer that vanished without a word is noticed during a call; an idle connection is left alone.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
-        # Reconnect at the pace of the retries: grpc's own 1 s and more would make each retry fail at once.
+        # Reconnect at the pace of the retries: grpc's own 1 s and more would make each retry fail at once. Its minimum
+        # stays as it is: that is how long one attempt to connect may take.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         # A service config found in DNS could change time-outs and retries behind the caller's back.
         ("grpc.service_config_disable_resolution", 1),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from imagewarden import _types as t
+from imagewarden._errors import InvalidRequest
 from imagewarden.v1 import bank_service_pb2 as banks_pb
 from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
@@ -27,45 +28,56 @@ def _word(enumeration: type[E], wrapper: Any, prefix: str, value: int, unknown: 
         return unknown
 
 
-def _number(wrapper: Any, prefix: str, word: enum.StrEnum | str) -> Any:
+def _number(enumeration: type[E], wrapper: Any, prefix: str, word: str) -> Any:
+    """The number of a word of a request.
+
+    Raises:
+        InvalidRequest: there is no such word.
+    """
+    words = [one.value for one in enumeration if one.value != "unknown"]
+    if word not in words:
+        raise InvalidRequest(
+            f"{word!r} is no {enumeration.__name__}; it is one of {', '.join(words)}", field=enumeration.__name__
+        )
     return wrapper.Value(prefix + str(word).upper())
 
 
 def action_number(word: t.Action | str) -> Any:
     """An action's number."""
-    return _number(types.Action, "ACTION_", t.Action(word))
+    return _number(t.Action, types.Action, "ACTION_", word)
 
 
 def kind_number(word: t.BankKind | str) -> Any:
     """A bank kind's number."""
-    return _number(types.BankKind, "BANK_KIND_", t.BankKind(word))
+    return _number(t.BankKind, types.BankKind, "BANK_KIND_", word)
 
 
 def signal_number(word: t.SignalType | str) -> Any:
     """A signal's number."""
-    return _number(types.SignalType, "SIGNAL_TYPE_", t.SignalType(word))
+    return _number(t.SignalType, types.SignalType, "SIGNAL_TYPE_", word)
 
 
 def state_number(word: t.EntryState | str) -> Any:
     """An entry state's number."""
-    return _number(types.EntryState, "ENTRY_STATE_", t.EntryState(word))
+    return _number(t.EntryState, types.EntryState, "ENTRY_STATE_", word)
 
 
 def metric_number(word: t.Metric | str) -> Any:
     """A metric's number."""
-    return _number(pb.DistanceMetric, "DISTANCE_METRIC_", t.Metric(word))
+    return _number(t.Metric, pb.DistanceMetric, "DISTANCE_METRIC_", word)
 
 
 def _action(value: int) -> t.Action:
+    # What to do is not a word to guess: an unknown action is an error of the answer.
     return _word(t.Action, types.Action, "ACTION_", value)
 
 
 def _signal_type(value: int) -> t.SignalType:
-    return _word(t.SignalType, types.SignalType, "SIGNAL_TYPE_", value)
+    return _word(t.SignalType, types.SignalType, "SIGNAL_TYPE_", value, t.SignalType.UNKNOWN)
 
 
 def _kind(value: int) -> t.BankKind:
-    return _word(t.BankKind, types.BankKind, "BANK_KIND_", value)
+    return _word(t.BankKind, types.BankKind, "BANK_KIND_", value, t.BankKind.UNKNOWN)
 
 
 def timestamp(value: datetime | None) -> Timestamp | None:
@@ -169,7 +181,7 @@ def entry(message: types.Entry) -> t.Entry:
     )
     state = None
     if message.state != types.ENTRY_STATE_UNSPECIFIED:
-        state = _word(t.EntryState, types.EntryState, "ENTRY_STATE_", message.state)
+        state = _word(t.EntryState, types.EntryState, "ENTRY_STATE_", message.state, t.EntryState.UNKNOWN)
     return t.Entry(
         name=message.name,
         external_id=message.external_id,
@@ -215,9 +227,16 @@ def policy(value: t.Policy) -> types.Policy:
     return message
 
 
-def hash_to_add(value: t.Hash | str) -> banks_pb.HashToAdd:
-    """A hash as a message."""
-    one = t.Hash.parse(value) if isinstance(value, str) else value
+def hash_to_add(value: t.Hash | str, field: str) -> banks_pb.HashToAdd:
+    """A hash as a message.
+
+    Raises:
+        InvalidRequest: the text is no hash; the error names the field.
+    """
+    try:
+        one = t.Hash.parse(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}", field=field) from None
     return banks_pb.HashToAdd(
         type=signal_number(one.type),
         hex=one.hex,
@@ -231,12 +250,11 @@ def hash_to_add(value: t.Hash | str) -> banks_pb.HashToAdd:
 
 
 def said(
-    *,
-    external_id: str = "",
-    labels: tuple[str, ...] | list[str] = (),
-    metadata: Mapping[str, str] | None = None,
-    source: str = "",
-    expire_time: datetime | None = None,
+    external_id: str,
+    labels: Sequence[str],
+    metadata: Mapping[str, str] | None,
+    source: str,
+    expire_time: datetime | None,
 ) -> types.Entry:
     """What an owner says of an entry."""
     return types.Entry(

@@ -41,11 +41,9 @@ def read_image(source: ImageSource, *, field: str = "image") -> bytes:
         data = bytes(source)
     elif isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
-            data = file.read(MAX_IMAGE_BYTES + 1)
+            data = _drain(file, field)
     elif hasattr(source, "read"):
-        data = source.read(MAX_IMAGE_BYTES + 1)
-        if not isinstance(data, bytes):
-            raise TypeError(f"{field}: the file gave {type(data).__name__}, not bytes; open it with mode 'rb'")
+        data = _drain(source, field)
     else:
         raise TypeError(f"{field} is {type(source).__name__}; give bytes, a path, or a file opened with mode 'rb'")
     if len(data) > MAX_IMAGE_BYTES:
@@ -55,3 +53,18 @@ def read_image(source: ImageSource, *, field: str = "image") -> bytes:
             field=field,
         )
     return data
+
+
+def _drain(file: BinaryFile, field: str) -> bytes:
+    """All that a file has, but no more than one byte over the limit; a read may give less than was asked for."""
+    parts: list[bytes] = []
+    room = MAX_IMAGE_BYTES + 1
+    while room > 0:
+        part = file.read(room)
+        if not isinstance(part, bytes):
+            raise TypeError(f"{field}: the file gave {type(part).__name__}, not bytes; open it with mode 'rb'")
+        if not part:
+            break
+        parts.append(part)
+        room -= len(part)
+    return b"".join(parts)

@@ -91,7 +91,7 @@ def from_status(status: status_pb2.Status, *, request_id: str) -> ImageWardenErr
         code=code.name,
         reason=reason,
         metadata=metadata,
-        request_id=metadata.get("request_id", "") if reason == "INTERNAL" else request_id,
+        request_id=(metadata.get("request_id") if reason == "INTERNAL" else None) or request_id,
         retry_after=retry_after,
         field=field or metadata.get("field", ""),
     )

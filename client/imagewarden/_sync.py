@@ -1,28 +1,68 @@
-"""The blocking client: drives the calls that `_calls` makes."""
+"""The blocking client: sends what `_moderation` and `_banks` build."""
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
-from imagewarden import _calls as calls
-from imagewarden import _types as t
+from imagewarden import _banks as banks
+from imagewarden import _moderation as moderation
+from imagewarden._calls import Batch, Call, Pages, dress, new_id
 from imagewarden._channel import TlsConfig, options
-from imagewarden._errors import ImageWardenError, ServerError
+from imagewarden._errors import ImageWardenError
 from imagewarden._retry import Attempts, RetryPolicy
-from imagewarden._sources import ImageSource, read_image
+from imagewarden._sources import ImageSource
 from imagewarden._statuses import REQUEST_ID_HEADER, from_rpc_error
 from imagewarden.v1 import moderation_service_pb2 as pb
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 10.0
+
+
+def _call(make: Callable[P, Call[R]]) -> Callable[Concatenate[Client, P], R]:
+    def send(self: Client, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._send(make(*args, **kwargs))
+
+    made: Callable[Concatenate[Client, P], R] = dress(send, make, "{}")
+    return made
+
+
+def _batch(make: Callable[P, Batch[R]]) -> Callable[Concatenate[Client, P], list[R | ImageWardenError]]:
+    def send(self: Client, *args: P.args, **kwargs: P.kwargs) -> list[R | ImageWardenError]:
+        found: list[R | ImageWardenError] = []
+        for part in make(*args, **kwargs).parts():
+            if isinstance(part, ImageWardenError):
+                found.append(part)
+            else:
+                answers: list[R | ImageWardenError] = self._send(part)
+                found += answers
+        return found
+
+    made: Callable[Concatenate[Client, P], list[R | ImageWardenError]] = dress(
+        send, make, "list[{} | ImageWardenError]"
+    )
+    return made
+
+
+def _pages(make: Callable[P, Pages[R]]) -> Callable[Concatenate[Client, P], Iterator[R]]:
+    def send(self: Client, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        pages = make(*args, **kwargs)
+        token = ""
+        while True:
+            items, token = self._send(pages.page(token))
+            yield from items
+            if not token:
+                return
+
+    made: Callable[Concatenate[Client, P], Iterator[R]] = dress(send, make, "Iterator[{}]")
+    return made
 
 
 class Client:
@@ -34,6 +74,9 @@ class Client:
         timeout: seconds a call has, its retries included, unless the call says otherwise.
         retry: when failed calls are tried again.
         metadata: sent with each call.
+
+    Raises:
+        OSError: a PEM file of `tls` cannot be read.
     """
 
     def __init__(
@@ -68,153 +111,86 @@ class Client:
         """Close the connection; calls that run are cancelled."""
         self._channel.close()
 
-    def _send(self, call: calls.Call[R], timeout: float | None) -> R:
-        request_id = call.request_id or str(uuid.uuid4())
-        metadata = (*self._metadata, (REQUEST_ID_HEADER, request_id))
-        stub = self._channel.unary_unary(
+    def _send(self, call: Call[R]) -> R:
+        attempts = Attempts(self._retry, self._timeout if call.timeout is None else call.timeout)
+        request = call.build()
+        stub: grpc.UnaryUnaryMultiCallable[Any, Any] = self._channel.unary_unary(
             call.path,
-            request_serializer=type(call.request).SerializeToString,
+            request_serializer=type(request).SerializeToString,
             response_deserializer=call.response.FromString,
         )
-        attempts = Attempts(self._retry, self._timeout if timeout is None else timeout)
+        metadata = (*self._metadata, (REQUEST_ID_HEADER, call.request_id))
         while True:
             try:
-                answer = stub(call.request, timeout=attempts.begin(), metadata=metadata)
-                break
+                answer = stub(request, timeout=attempts.begin(), metadata=metadata)
             except grpc.RpcError as raised:
-                error = from_rpc_error(raised, target=self.target, request_id=request_id)
+                error = from_rpc_error(raised, target=self.target, request_id=call.request_id)
                 wait = attempts.wait_after(error)
                 if wait is None:
                     raise error from raised
                 time.sleep(wait)
-        return _understood(call.convert, answer, request_id)
-
-    def check(self, image: ImageSource, *, timeout: float | None = None, **asked: Any) -> t.CheckResult:
-        """Check one picture.
-
-        Args:
-            image: bytes, a path, or a file opened for reading bytes.
-            timeout: seconds, retries included.
-            asked: banks (names, with or without `banks/`), max_matches, exhaustive, on_undecided, at_least_revision,
-                context: as CheckImageRequest states them.
-
-        Raises:
-            ImageWardenError: see its tree. A picture that cannot be decoded is no error: it is UNDECIDED.
-        """
-        return self._send(calls.check(read_image(image), **asked), timeout)
-
-    def check_batch(
-        self, images: Sequence[ImageSource], *, timeout: float | None = None, **asked: Any
-    ) -> list[t.CheckResult | ImageWardenError]:
-        """Check at most 64 pictures in one call: for each its verdict, or its own error."""
-        return self._send(calls.check_batch([read_image(image) for image in images], **asked), timeout)
+            else:
+                return call.understood(answer)
 
     def check_stream(
-        self, images: Iterable[tuple[str, ImageSource]], *, timeout: float | None = None, **asked: Any
-    ) -> Iterator[tuple[str, t.CheckResult | ImageWardenError]]:
+        self,
+        images: Iterable[tuple[str, ImageSource]],
+        *,
+        timeout: float | None = None,
+        **asked: Unpack[moderation.Asked],
+    ) -> Iterator[tuple[str, moderation.Checked]]:
         """Check pictures as they come: pairs of a correlation id and a picture in, the same ids with verdicts out.
 
-        Answers come in the order they are ready. A stream is not tried again. `timeout` is for the whole stream; None:
-        as long as it takes.
+        Answers come in the order they are ready. A stream is not tried again. What `images` raises ends the stream: it
+        is raised here once the pictures before it are answered.
+
+        Args:
+            images: each correlation id is unique among those that are not answered yet, at most 128 characters.
+            timeout: seconds for the whole stream; None: as long as it takes.
+            asked: as of `check`.
         """
-        request_id = str(uuid.uuid4())
-        stub = self._channel.stream_stream(
-            calls.STREAM,
+        request_id = new_id()
+        stream = moderation.Stream(request_id, asked)
+
+        def requests() -> Iterator[pb.StreamCheckImagesRequest]:
+            try:
+                for correlation_id, image in images:
+                    request = stream.request(correlation_id, image)
+                    if request is not None:
+                        yield request
+            except Exception as error:  # noqa: BLE001 -- on this thread of grpc's it would be lost: raised below
+                stream.failure = error
+
+        stub: grpc.StreamStreamMultiCallable[Any, Any] = self._channel.stream_stream(
+            moderation.STREAM,
             request_serializer=pb.StreamCheckImagesRequest.SerializeToString,
             response_deserializer=pb.StreamCheckImagesResponse.FromString,
         )
-        requests = (
-            pb.StreamCheckImagesRequest(
-                correlation_id=correlation_id, request=calls.check_request(read_image(image), **asked)
-            )
-            for correlation_id, image in images
-        )
-        answers = stub(requests, timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id)))
+        answers = stub(requests(), timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id)))
         try:
             for answer in answers:
-                yield answer.correlation_id, calls.one_of(answer)
+                yield stream.answer(answer)
+                yield from stream.refused()
         except grpc.RpcError as raised:
             raise from_rpc_error(raised, target=self.target, request_id=request_id) from raised
         finally:
             answers.cancel()
+        yield from stream.refused()
+        if stream.failure is not None:
+            raise stream.failure
 
-    def search(self, image: ImageSource, *, timeout: float | None = None, **asked: Any) -> t.SearchResult:
-        """The entries most like a picture in meaning: k (10), metric (COSINE), banks, at_least_revision."""
-        return self._send(calls.search(read_image(image), **asked), timeout)
-
-    def create_bank(
-        self, name: str, kind: t.BankKind | str, *, timeout: float | None = None, **said: Any
-    ) -> t.BankChange:
-        """Make a bank: display_name, policy, labels, keep_images."""
-        return self._send(calls.create_bank(name, kind, **said), timeout)
-
-    def get_bank(self, name: str, *, timeout: float | None = None) -> t.Bank:
-        """One bank."""
-        return self._send(calls.get_bank(name), timeout)
-
-    def list_banks(self, *, timeout: float | None = None) -> Iterator[t.Bank]:
-        """All banks, page by page as they are asked for."""
-        return self._pages(calls.list_banks, timeout)
-
-    def update_bank(self, name: str, *, timeout: float | None = None, **changes: Any) -> t.BankChange:
-        """Change a bank: display_name, action, thresholds, enabled, labels, keep_images."""
-        return self._send(calls.update_bank(name, **changes), timeout)
-
-    def delete_bank(self, name: str, *, force: bool = False, timeout: float | None = None) -> t.Deletion:
-        """Delete a bank; one with entries with `force` alone."""
-        return self._send(calls.delete_bank(name, force=force), timeout)
-
-    def add_hashes(
-        self,
-        bank: str,
-        hashes: Sequence[t.Hash | str],
-        *,
-        validate_only: bool = False,
-        request_id: str | None = None,
-        timeout: float | None = None,
-    ) -> t.HashesAdded:
-        """Add at most 10,000 digests and PDQ hashes, all or none: `Hash` objects, or texts as `sha256:...`."""
-        call = calls.add_hashes(bank, hashes, validate_only=validate_only, request_id=request_id)
-        return self._send(call, timeout)
-
-    def add_image(self, bank: str, image: ImageSource, *, timeout: float | None = None, **said: Any) -> t.EntryChange:
-        """Ban or allow one picture: external_id, labels, metadata, source, expire_time, validate_only."""
-        return self._send(calls.add_image(bank, read_image(image), **said), timeout)
-
-    def register_logo(
-        self, bank: str, brand: str, images: Sequence[ImageSource], *, timeout: float | None = None, **said: Any
-    ) -> t.EntryChange:
-        """Register one logo of a brand from pictures of it: external_id, labels, metadata, source, expire_time."""
-        return self._send(calls.register_logo(bank, brand, [read_image(one) for one in images], **said), timeout)
-
-    def get_entry(self, name: str, *, timeout: float | None = None) -> t.Entry:
-        """One entry with its signals and thumbnail."""
-        return self._send(calls.get_entry(name), timeout)
-
-    def list_entries(self, bank: str, *, timeout: float | None = None, **filters: Any) -> Iterator[t.Entry]:
-        """A bank's entries, page by page as they are asked for: external_id, label, state."""
-        return self._pages(lambda token: calls.list_entries(bank, token, **filters), timeout)
-
-    def update_entry(self, name: str, *, timeout: float | None = None, **changes: Any) -> t.EntryChange:
-        """Change an entry: external_id, labels, metadata, source, brand, state, expire_time, never_expires."""
-        return self._send(calls.update_entry(name, **changes), timeout)
-
-    def delete_entry(self, name: str, *, timeout: float | None = None) -> t.Deletion:
-        """Delete an entry: from the answer on, no check finds it."""
-        return self._send(calls.delete_entry(name), timeout)
-
-    def _pages(self, page: Callable[[str], calls.Call[tuple[list[R], str]]], timeout: float | None) -> Iterator[R]:
-        token = ""
-        while True:
-            items, token = self._send(page(token), timeout)
-            yield from items
-            if not token:
-                return
-
-
-def _understood(convert: Callable[[Any], R], answer: Any, request_id: str) -> R:
-    """The answer as the client's types; a server that says what this client has no word for is an error of its own."""
-    try:
-        return convert(answer)
-    except ValueError as error:
-        raise ServerError(f"the answer cannot be read: {error}", request_id=request_id) from error
+    check = _call(moderation.check)
+    check_batch = _batch(moderation.check_batch)
+    search = _call(moderation.search)
+    create_bank = _call(banks.create_bank)
+    get_bank = _call(banks.get_bank)
+    list_banks = _pages(banks.list_banks)
+    update_bank = _call(banks.update_bank)
+    delete_bank = _call(banks.delete_bank)
+    add_hashes = _call(banks.add_hashes)
+    add_image = _call(banks.add_image)
+    register_logo = _call(banks.register_logo)
+    get_entry = _call(banks.get_entry)
+    list_entries = _pages(banks.list_entries)
+    update_entry = _call(banks.update_entry)
+    delete_entry = _call(banks.delete_entry)

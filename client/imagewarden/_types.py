@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Self
 
 
 class BankKind(enum.StrEnum):
-    """What a bank is for."""
+    """What a bank is for; `unknown` is a word of a newer server."""
 
     BANNED = "banned"
     BRAND = "brand"
     ALLOWED = "allowed"
+    UNKNOWN = "unknown"
 
 
 class Action(enum.StrEnum):
@@ -26,7 +29,7 @@ class Action(enum.StrEnum):
 
 
 class SignalType(enum.StrEnum):
-    """By what a picture can be recognised."""
+    """By what a picture can be recognised; `unknown` is a word of a newer server."""
 
     SHA256 = "sha256"
     SHA1 = "sha1"
@@ -35,6 +38,7 @@ class SignalType(enum.StrEnum):
     EMBEDDING = "embedding"
     LOCAL = "local"
     SEMANTIC = "semantic"
+    UNKNOWN = "unknown"
 
 
 class Verdict(enum.StrEnum):
@@ -58,11 +62,12 @@ class UndecidedCode(enum.StrEnum):
 
 
 class EntryState(enum.StrEnum):
-    """Whether an entry takes part in checks."""
+    """Whether an entry takes part in checks; `unknown` is a word of a newer server."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
     EXPIRED = "expired"
+    UNKNOWN = "unknown"
 
 
 class Metric(enum.StrEnum):
@@ -239,9 +244,28 @@ class Entry:
     update_time: datetime | None
 
 
+_HEX_DIGITS = {SignalType.SHA256: 64, SignalType.SHA1: 40, SignalType.MD5: 32, SignalType.PDQ: 64}
+_HEX = re.compile(r"[0-9a-fA-F]+")
+_PARTS = re.compile(r"(?:([A-Za-z0-9_-]+)(?:\s*:\s*|\s+))?(\S+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """A digest or a PDQ hash to add, with what its owner says of it."""
+    """One hash to ban or to allow.
+
+    Attributes:
+        type: SHA256, SHA1, MD5 or PDQ.
+        hex: the hash in hexadecimal: 64, 40, 32 or 64 digits.
+        quality: PDQ only: the quality of the picture it was computed from, 0 to 100; None: not known.
+        external_id: the owner's own identifier.
+        labels: labels of the owner's own.
+        metadata: facts of the owner's own.
+        source: where it comes from.
+        expire_time: from when on it is no longer compared, with a time zone; None: never.
+
+    Raises:
+        ValueError: the type is no hash, or the digits are not as many as the type has.
+    """
 
     type: SignalType
     hex: str
@@ -252,30 +276,48 @@ class Hash:
     source: str = ""
     expire_time: datetime | None = None
 
+    def __post_init__(self) -> None:
+        digits = _HEX_DIGITS.get(self.type)
+        if digits is None:
+            raise ValueError(f"{self.type!r} is no hash that can be added; it is one of {', '.join(_HEX_DIGITS)}")
+        if len(self.hex) != digits or not _HEX.fullmatch(self.hex):
+            raise ValueError(
+                f"{self.hex[:80]!r} is no {self.type} hash, which has {digits} hexadecimal digits; "
+                f"this has {len(self.hex)} characters"
+            )
+
     @classmethod
-    def parse(cls, text: str) -> Hash:
-        """Read `type:hex`, `type hex`, or digits alone where their number says the type (32 MD5, 40 SHA-1).
+    def parse(cls, text: str, *, type: SignalType | None = None) -> Self:  # noqa: A002 -- the field's name
+        """Read `type:hex`, `type hex`, or bare digits.
+
+        Args:
+            text: such as `sha256:9f86...`, `pdq f8f8...` or `900150983cd24fb0d6963f7d28e17f72`.
+            type: what bare digits are. Without it their number decides: 32 are MD5 and 40 are SHA1; 64 could be SHA256
+                or PDQ, and are refused.
 
         Raises:
-            ValueError: it is none; 64 digits alone are ambiguous, since SHA-256 and PDQ both have as many.
+            ValueError: it cannot be read, or can be read in two ways.
         """
-        kind, separator, digits = text.strip().replace(" ", ":", 1).partition(":")
-        if not separator:
-            kind, digits = "", kind
-        digits = digits.strip().lower()
-        if not kind:
-            by_length = {32: "md5", 40: "sha1"}
-            if len(digits) == 64:
-                raise ValueError(f"{text.strip()[:80]!r} may be SHA-256 or PDQ; write sha256:... or pdq:...")
-            kind = by_length.get(len(digits), "")
-        try:
-            type_ = SignalType(kind.lower().replace("-", ""))
-            bytes.fromhex(digits)
-        except ValueError:
-            raise ValueError(
-                f"{text.strip()[:80]!r} is no hash; write sha256:, sha1:, md5: or pdq: and its digits"
-            ) from None
-        return cls(type_, digits)
+        parts = _PARTS.fullmatch(text.strip())
+        if parts is None:
+            raise ValueError(f"{text.strip()[:80]!r} is no hash; write it as sha256:... or pdq:...")
+        word, digits = parts[1], parts[2].lower()
+        if word is not None:
+            try:
+                return cls(SignalType(word.lower().replace("-", "").replace("_", "")), digits)
+            except ValueError as error:
+                if word.lower() in _HEX_DIGITS:
+                    raise
+                raise ValueError(f"{word[:40]!r} is no hash type; it is one of {', '.join(_HEX_DIGITS)}") from error
+        if type is not None:
+            return cls(type, digits)
+        if not _HEX.fullmatch(digits):
+            raise ValueError(f"{digits[:80]!r} is no hash; write it as sha256:... or pdq:...")
+        fitting = [kind for kind, count in _HEX_DIGITS.items() if count == len(digits)]
+        if len(fitting) != 1:
+            both = " or ".join(fitting) or "no known hash"
+            raise ValueError(f"{len(digits)} digits are {both}; say which, as in pdq:{digits[:8]}...")
+        return cls(fitting[0], digits)
 
 
 @dataclass(frozen=True, slots=True)
