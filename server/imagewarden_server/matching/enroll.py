@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from imagewarden_server import media
-from imagewarden_server.matching.errors import ImageTooPlain, InvalidField, WrongBankKind
+from imagewarden_server.matching.errors import EmbeddingUnavailable, ImageTooPlain, InvalidField, WrongBankKind
 from imagewarden_server.matching.pictures import (
     Workers,
     as_domain_error,
@@ -172,7 +172,9 @@ class Enroller:
         for place, image in enumerate(images):
             require_bytes(image, f"images[{place}]")
         model = self._embedder.model
-        windows = _windows(model.regions) if model else ()
+        if model is None:
+            raise EmbeddingUnavailable(self._embedder.problem)
+        windows = _windows(model.regions)
         hashes: list[HashSignal] = []
         inputs: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
         picks: list[int] = []
@@ -186,6 +188,8 @@ class Enroller:
                     inputs.append(await self._workers.run(media.place_logo, rendering, astuple(box)))
                     picks.append(region)
         answer = await self._embedder.embed(np.stack(inputs), frozenset({"regions", "semantic"}), _EMBED_SECONDS)
+        if answer.model.regions != model.regions:
+            raise EmbeddingUnavailable(f"the model changed to {answer.model.label} meanwhile; try again")
         entry = dataclasses.replace(
             said,
             hashes=_distinct(hashes),

@@ -153,6 +153,10 @@ class Embedder(Protocol):
     def model(self) -> ModelInfo | None:
         """The model that answers now; None while there is none that can be used."""
 
+    @property
+    def problem(self) -> str:
+        """Why there is none, in a sentence; empty where there is one."""
+
     async def embed(self, images: NDArray[np.uint8], outputs: frozenset[str], time_limit: float | None) -> Embeddings:
         """Ask for outputs (of `embedding`, `regions`, `semantic`) of uint8 pictures [n, 299, 299, 3].
 

@@ -55,7 +55,6 @@ _DECODERS: MappingProxyType[ImageFormat, Callable[[io.BytesIO], ImageFile.ImageF
 _READ = ", ".join(one.value.upper() for one in _DECODERS)
 # In these a frame is drawn over the one before it: whoever wants the last must decode them all.
 _ANIMATIONS = frozenset({ImageFormat.GIF, ImageFormat.PNG, ImageFormat.WEBP, ImageFormat.AVIF})
-_ORIENTATION = 0x0112
 _TURNS = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -80,7 +79,7 @@ class _Opened:
     first: int
     """The frame that stands for the whole: HEIC names one, and elsewhere it is the first."""
     turn: int
-    """The first frame's EXIF orientation."""
+    """The EXIF orientation that is still to be undone."""
 
     def header(self) -> Header:
         width, height = self.image.size
@@ -90,14 +89,12 @@ class _Opened:
 
     def pixels(self, number: int, limits: Limits) -> Image.Image:
         """One frame, turned as it is displayed."""
-        image, turn = self.image, self.turn
+        image = self.image
         if image.tell() != number:
             image.seek(number)
             _check_size(*image.size, limits)
-            if self.format is ImageFormat.TIFF:
-                turn = _orientation(image)
         image.load()
-        return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+        return image.transpose(_TURNS[self.turn]) if self.turn in _TURNS else image
 
 
 def inspect(data: bytes, limits: Limits) -> Header:
@@ -216,10 +213,7 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    if isinstance(image, TiffImageFile):
-        value = image.tag_v2.get(_ORIENTATION, 1)
-        return value if isinstance(value, int) else 1
-    # libheif turns what it decodes by itself, and pillow-heif clears the tag.
+    # Of TIFF and HEIC the decoders turn the pixels themselves, and there is no such block.
     exif = image.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
 
