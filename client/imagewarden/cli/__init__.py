@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
 
-from imagewarden._errors import ConnectionFailed, ImageWardenError
+from imagewarden._errors import ImageWardenError
 from imagewarden._version import version
 from imagewarden.cli import banks, check, entries, search
-from imagewarden.cli.output import fail
+from imagewarden.cli.output import EXIT_USE, exit_code, fail
 from imagewarden.cli.state import Global
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Check pictures against banned images, banned hashes and brand logos; keep the banks.",
-    epilog="Exit codes of check: 0 all may be published, 1 something to block, 3 something to review, "
-    "2 wrong use or a file that cannot be read, 4 the service cannot be reached.",
+    epilog="Exit codes: 0 done, 2 wrong use, a file that cannot be read or a request that was refused, 4 the service "
+    "cannot be reached or did not answer; of check also 1 something to block and 3 something to review.",
 )
 app.command("check")(check.check)
 app.command("search")(search.search)
@@ -36,12 +37,15 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 def _delegate(name: str, extra: str, arguments: list[str]) -> None:
     """Run a command of another layer: this one never imports it."""
-    found = entry_points(group="imagewarden.commands", name=name)
+    found = next(iter(entry_points(group="imagewarden.commands", name=name)), None)
+    if found is None:
+        raise fail(f"{name} is not installed: pip install 'imagewarden[{extra}]'")
     try:
-        command = next(iter(found)).load()
-    except (ImportError, StopIteration) as error:
-        missing = getattr(error, "name", None) or "a part of it"
-        raise fail(f"{name} needs {missing}, which is not installed: pip install 'imagewarden[{extra}]'") from None
+        command = found.load()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("imagewarden"):
+            raise  # a part of this package is missing: that is a bug, and no extra mends it
+        raise fail(f"{name} needs {error.name}: pip install 'imagewarden[{extra}]'") from None
     command(args=arguments, prog_name=f"imagewarden {name}")
 
 
@@ -85,28 +89,21 @@ def main(
 ) -> None:
     """Options of all commands; `--json` may stand behind the command too."""
     del shown_version
-    context.obj = Global(
-        server=server,
-        timeout=timeout,
-        tls=tls or tls_ca is not None or tls_certificate is not None,
-        tls_ca=tls_ca,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
-        json=json_output,
-    )
+    context.obj = Global(server, timeout, tls, tls_ca, tls_certificate, tls_key, json_output)
 
 
-def run() -> None:
-    """Run the command line; errors of the service are one line and an exit code."""
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors of the service are one line and an exit code.
+
+    Args:
+        arguments: what follows the command's name; None: those of this process.
+    """
     try:
-        app(prog_name="imagewarden")
-    except ConnectionFailed as error:
-        typer.echo(f"imagewarden: {error.message}", err=True)
-        sys.exit(4)
+        app(args=arguments, prog_name="imagewarden")
     except ImageWardenError as error:
         reason = f" [{error.reason}]" if error.reason else ""
         typer.echo(f"imagewarden: {error.message}{reason}", err=True)
-        sys.exit(2)
+        sys.exit(exit_code(error))
     except (OSError, ValueError) as error:
         typer.echo(f"imagewarden: {error}", err=True)
-        sys.exit(2)
+        sys.exit(EXIT_USE)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.progress import track
 
-from imagewarden import Action, Bank, BankKind, Hash, Policy, SignalType, Threshold
-from imagewarden.cli.output import fail, print_json, print_table
+from imagewarden import Action, Bank, Hash, ImageWardenError, Policy, SignalType, Threshold
+from imagewarden.cli.output import fail, print_json, print_table, progress
 from imagewarden.cli.state import complete_bank, shared
+from imagewarden.cli.words import HashType, Kind
 
 bank_app = typer.Typer(help="Make, list, change and delete banks.", no_args_is_help=True)
 hash_app = typer.Typer(help="Ban or allow digests and PDQ hashes.", no_args_is_help=True)
@@ -73,7 +73,7 @@ def _show(bank: Bank, *, as_json: bool) -> None:
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="a-z, 0-9 and '-', a letter first.")],
-    kind: Annotated[BankKind, typer.Option(help="What the bank is for.", case_sensitive=False)],
+    kind: Annotated[Kind, typer.Option(help="What the bank is for.", case_sensitive=False)],
     display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
     action: Annotated[Action | None, typer.Option(help="What a match asks for.", case_sensitive=False)] = None,
     threshold: Thresholds = None,
@@ -174,23 +174,23 @@ def delete(
     typer.echo(f"deleted {bank.name} with {gone.deleted_entries} entries; revision {gone.revision}")
 
 
-def _read(arguments: list[str], file: Path | None, type_: SignalType | None) -> list[Hash]:
-    """The hashes that are named, each with its line where it is wrong."""
-    lines: Iterable[str] = arguments
+def _read(arguments: list[str], file: Path | None, said: dict[str, Any], type_: HashType | None) -> list[Hash]:
+    """The hashes that are named, each with its place where it is wrong."""
+    named: list[tuple[str, str]] = [(f"argument {number}", text) for number, text in enumerate(arguments, 1)]
     if file is not None:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        lines = [*arguments, *text.splitlines()]
+        whole = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        named += [(f"line {number}", line) for number, line in enumerate(whole.splitlines(), 1)]
+    kind = None if type_ is None else SignalType(type_)
     hashes: list[Hash] = []
     wrong: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for place, line in named:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        bare = type_ is not None and not any(mark in text for mark in ": ")
         try:
-            hashes.append(Hash.parse(f"{type_}:{text}" if bare else text))
+            hashes.append(dataclasses.replace(Hash.parse(text, type=kind), **said))
         except ValueError as error:
-            wrong.append(f"line {number}: {error}")
+            wrong.append(f"{place}: {error}")
     if wrong:
         shown = "\n".join(wrong[:20])
         raise fail(f"{len(wrong)} hashes cannot be read, and nothing was sent:\n{shown}")
@@ -203,30 +203,39 @@ def add(
     hashes: Annotated[list[str] | None, typer.Argument(help="type:hex, such as sha256:0123...")] = None,
     bank: Annotated[str, typer.Option(help="The bank.", autocompletion=complete_bank)] = ...,  # type: ignore[assignment]  # typer's way to require an option
     file: Annotated[Path | None, typer.Option(help="A file of hashes, one a line; - reads standard input.")] = None,
-    type_: Annotated[SignalType | None, typer.Option("--type", help="The type of bare digits.")] = None,
+    type_: Annotated[HashType | None, typer.Option("--type", help="The type of bare digits.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label of them all; may be given again.")] = None,
+    source: Annotated[str, typer.Option(help="Where they come from: a case, an exchange, a team.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")] = False,
     json_output: Json = False,
 ) -> None:
     """Add hashes, 10,000 a call; a call is made whole or not at all."""
     options = shared(context)
-    found = _read(hashes or [], file, type_)
+    found = _read(hashes or [], file, {"labels": tuple(label or ()), "source": source}, type_)
     if not found:
         raise fail("no hashes were given; name some, or a file with --file")
+    as_json = options.json or json_output
     added = duplicates = 0
     revision = ""
     batches = [found[begin : begin + BATCH] for begin in range(0, len(found), BATCH)]
     with options.client() as client:
-        for batch in track(batches, "adding", transient=True, disable=len(batches) == 1):
-            answer = client.add_hashes(bank, batch, validate_only=dry_run)
+        for number, batch in enumerate(progress(batches, "adding", len(batches), shown=not as_json)):
+            try:
+                answer = client.add_hashes(bank, batch, validate_only=dry_run)
+            except ImageWardenError:
+                if number and not dry_run:
+                    kept = f"the first {number * BATCH} hashes are in force, as of revision {revision}"
+                    typer.echo(f"{kept}; add the list again: what is there is not added twice", err=True)
+                raise
             added += answer.added
             duplicates += answer.duplicates
             revision = answer.revision
-            if options.json or json_output:
+            if as_json:
                 for one in answer.results:
                     print_json(one)
-    if options.json or json_output:
+    if as_json:
         return
     if dry_run:
-        typer.echo(f"{len(found)} hashes are well formed; nothing was changed")
+        typer.echo(f"{len(found)} hashes can be added; nothing was changed")
     else:
         typer.echo(f"added {added}, had {duplicates} already; revision {revision}")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import track
 
-from imagewarden import Action, CheckResult, Client, ConnectionFailed, ImageWardenError
+from imagewarden import Action, CheckResult, Client, ImageWardenError, Unavailable
+from imagewarden._moderation import Asked
 from imagewarden.cli.files import pictures
-from imagewarden.cli.output import plain, print_json, print_table
+from imagewarden.cli.output import EXIT_UNREACHABLE, EXIT_USE, exit_code, plain, print_json, print_table, progress
 from imagewarden.cli.state import complete_bank, shared
+from imagewarden.cli.words import OnUndecided
 
-EXIT_ALLOW, EXIT_BLOCK, EXIT_USE, EXIT_REVIEW, EXIT_UNREACHABLE = 0, 1, 2, 3, 4
+EXIT_ALLOW, EXIT_BLOCK, EXIT_REVIEW = 0, 1, 3
 
 Outcome = CheckResult | ImageWardenError | OSError
 
@@ -30,7 +30,7 @@ def check(
         bool, typer.Option("--exhaustive", help="Compare all signals even when one already blocks.")
     ] = False,
     on_undecided: Annotated[
-        Action | None, typer.Option(help="The action for what cannot be decided.", case_sensitive=False)
+        OnUndecided | None, typer.Option(help="The action for what cannot be decided.", case_sensitive=False)
     ] = None,
     at_least_revision: Annotated[str | None, typer.Option(help="A revision that the check must see.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Pictures at once.")] = 4,
@@ -38,45 +38,49 @@ def check(
 ) -> None:
     """Check pictures.
 
-    Exit codes: 0 all may be published, 1 something to block, 3 something to review, 2 wrong use or a file that cannot
-    be read, 4 the service cannot be reached.
+    Exit codes, the first that applies: 1 something to block, 4 the service cannot be reached or did not answer, 2 wrong
+    use or a file that cannot be read, 3 something to review, 0 all may be published.
     """
     options = shared(context)
     found = pictures(files)
     as_json = options.json or json_output
-    asked: dict[str, Any] = {
-        "banks": bank or (),
-        "exhaustive": exhaustive,
-        "on_undecided": on_undecided,
-        "at_least_revision": at_least_revision,
-    }
+    asked = Asked(
+        banks=bank or (), exhaustive=exhaustive, on_undecided=on_undecided, at_least_revision=at_least_revision
+    )
+    gone: list[Unavailable] = []
 
     def one(client: Client, path: Path) -> Outcome:
+        if gone:  # nobody waits for the time-out of each of ten thousand files
+            return gone[0]
         try:
             return client.check(path, **asked)
+        except Unavailable as error:
+            gone.append(error)
+            return error
         except (ImageWardenError, OSError) as error:
             return error
 
     outcomes: list[tuple[Path, Outcome]] = []
     with options.client() as client, ThreadPoolExecutor(jobs) as pool:
         results = zip(found, pool.map(lambda path: one(client, path), found), strict=True)
-        shown: Iterator[tuple[Path, Outcome]] = results
-        if not as_json and len(found) > 1:
-            shown = iter(track(results, "checking", total=len(found), transient=True))
-        for path, outcome in shown:
+        for path, outcome in progress(results, "checking", len(found), shown=not as_json):
             outcomes.append((path, outcome))
             if as_json:
                 print_json(_json(path, outcome))
     if not as_json:
-        print_table("", _COLUMNS, [_row(path, outcome) for path, outcome in outcomes])
-        for path, outcome in outcomes:
-            if isinstance(outcome, CheckResult):
-                for reason in outcome.undecided_reasons:
-                    typer.echo(f"{path}: {reason.code}: {reason.message}", err=True)
+        _print(outcomes)
     raise typer.Exit(_exit_code([outcome for _, outcome in outcomes]))
 
 
 _COLUMNS = ("file", "verdict", "action", "signal", "bank", "entry", "score", "threshold")
+
+
+def _print(outcomes: list[tuple[Path, Outcome]]) -> None:
+    print_table("", _COLUMNS, [_row(path, outcome) for path, outcome in outcomes])
+    for path, outcome in outcomes:
+        if isinstance(outcome, CheckResult):
+            for reason in outcome.undecided_reasons:
+                typer.echo(f"{path}: {reason.code}: {reason.message}", err=True)
 
 
 def _row(path: Path, outcome: Outcome) -> tuple[object, ...]:
@@ -95,16 +99,21 @@ def _row(path: Path, outcome: Outcome) -> tuple[object, ...]:
 def _json(path: Path, outcome: Outcome) -> object:
     if isinstance(outcome, CheckResult):
         return {"file": str(path), **plain(outcome)}
-    return {"file": str(path), "error": str(outcome), "reason": getattr(outcome, "reason", "")}
+    return {
+        "file": str(path),
+        "error": str(outcome),
+        "kind": type(outcome).__name__,
+        "reason": getattr(outcome, "reason", ""),
+    }
 
 
 def _exit_code(outcomes: list[Outcome]) -> int:
-    """The most urgent of all."""
+    """A picture to block is never hidden by what failed beside it; what failed is never hidden by the rest."""
     actions = {outcome.action for outcome in outcomes if isinstance(outcome, CheckResult)}
-    if any(isinstance(outcome, ConnectionFailed) for outcome in outcomes):
-        return EXIT_UNREACHABLE
+    failed = {exit_code(outcome) for outcome in outcomes if not isinstance(outcome, CheckResult)}
     if Action.BLOCK in actions:
         return EXIT_BLOCK
-    if not all(isinstance(outcome, CheckResult) for outcome in outcomes):
-        return EXIT_USE
+    for code in (EXIT_UNREACHABLE, EXIT_USE):
+        if code in failed:
+            return code
     return EXIT_REVIEW if Action.REVIEW in actions else EXIT_ALLOW

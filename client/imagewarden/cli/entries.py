@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import track
 
-from imagewarden import AlreadyExists, Entry, EntryState, ImageWardenError
+from imagewarden import AlreadyExists, Client, Entry, EntryChange, EntryState, ImageWardenError, Unavailable
 from imagewarden.cli.files import pictures
-from imagewarden.cli.output import fail, print_json, print_table
+from imagewarden.cli.output import fail, print_json, print_table, progress
 from imagewarden.cli.state import complete_bank, shared
+from imagewarden.cli.words import State
 
 entry_app = typer.Typer(help="Add, list, change and delete entries.", no_args_is_help=True)
 logo_app = typer.Typer(help="Register the logos of a brand.", no_args_is_help=True)
@@ -49,7 +49,7 @@ def add(
     added = skipped = 0
     problems: list[str] = []
     with options.client() as client:
-        for path in track(found, "adding", transient=True, disable=as_json or len(found) == 1):
+        for path in progress(found, "adding", len(found), shown=not as_json):
             try:
                 change = client.add_image(
                     bank,
@@ -63,20 +63,27 @@ def add(
             except AlreadyExists:
                 skipped += 1
                 continue
-            except ImageWardenError as error:
-                problems.append(f"{path}: {error.message}")
+            except Unavailable:
+                typer.echo(f"stopped at {path}: added {added} before it, had {skipped} already", err=True)
+                raise
+            except (ImageWardenError, OSError) as error:
+                problems.append(f"{path}: {error}")
                 continue
             added += 1
-            if as_json:
-                print_json(change)
-            for warning in change.warnings:
-                typer.echo(f"{path}: {warning}", err=True)
+            _print_added(path, change, as_json=as_json)
     for problem in problems:
         typer.echo(problem, err=True)
     if not as_json:
         typer.echo(f"{'would add' if dry_run else 'added'} {added}, had {skipped} already, refused {len(problems)}")
     if problems:
         raise typer.Exit(2)
+
+
+def _print_added(path: Path, change: EntryChange, *, as_json: bool) -> None:
+    if as_json:
+        print_json(change)
+    for warning in change.warnings:
+        typer.echo(f"{path}: {warning}", err=True)
 
 
 @logo_app.command("register")
@@ -119,7 +126,7 @@ def list_(
     bank: Bank,
     external_id: ExternalId = "",
     label: Annotated[str, typer.Option(help="Only entries with this label.")] = "",
-    state: Annotated[EntryState | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
+    state: Annotated[State | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     json_output: Json = False,
 ) -> None:
@@ -211,20 +218,38 @@ def update(
 @entry_app.command("delete")
 def delete(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="banks/.../entries/...")],
+    names: Annotated[list[str] | None, typer.Argument(help="banks/.../entries/...")] = None,
+    bank: Annotated[
+        str, typer.Option(help="With --label or --external-id: all such entries.", autocompletion=complete_bank)
+    ] = "",
+    label: Annotated[str, typer.Option(help="With --bank: all entries with this label.")] = "",
+    external_id: Annotated[str, typer.Option(help="With --bank: all entries of this external id.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete entries: from then on no check finds them."""
+    """Delete entries, by name or all that fit: from then on no check finds them."""
     options = shared(context)
     with options.client() as client:
-        entries = [client.get_entry(name) for name in names]
+        entries = _chosen(client, names or [], bank, label, external_id)
         if dry_run:
             for entry in entries:
                 typer.echo(f"would delete {entry.name} {entry.external_id}")
             return
+        if not entries:
+            typer.echo("there is no such entry")
+            return
         if not yes:
             typer.confirm(f"Delete {len(entries)} entries?", abort=True)
-        for entry in entries:
+        for entry in progress(entries, "deleting", len(entries)):
             gone = client.delete_entry(entry.name)
             typer.echo(f"deleted {entry.name}; revision {gone.revision}")
+
+
+def _chosen(client: Client, names: list[str], bank: str, label: str, external_id: str) -> list[Entry]:
+    if bool(names) == bool(bank) or bool(bank) != bool(label or external_id):
+        raise fail(
+            "name entries, or say --bank with --label or --external-id; a whole bank goes by `bank delete --force`"
+        )
+    if bank:
+        return list(client.list_entries(bank, label=label, external_id=external_id))
+    return [client.get_entry(name) for name in names]

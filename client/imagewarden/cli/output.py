@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
+
+from imagewarden import ResourceExhausted, ServerError, TimeoutExceeded, Unavailable
+
+T = TypeVar("T")
+
+EXIT_USE, EXIT_UNREACHABLE = 2, 4
 
 _COLOURS = {"block": "bold red", "review": "yellow", "allow": "green", "match": "bold red", "undecided": "yellow"}
 
 
-def fail(message: str, code: int = 2) -> typer.Exit:
+def exit_code(error: BaseException) -> int:
+    """4: the service gave no answer, and another time it may; 2: it, or the file system, refused."""
+    busy = isinstance(error, ResourceExhausted) and error.retry_after is not None
+    if busy or isinstance(error, Unavailable | TimeoutExceeded | ServerError):
+        return EXIT_UNREACHABLE
+    return EXIT_USE
+
+
+def progress(items: Iterable[T], text: str, total: int, *, shown: bool = True) -> Iterable[T]:
+    """The same items, with a progress bar while a person looks on: never in what a program reads."""
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal and total > 1):
+        return items
+    return track(items, text, total=total, transient=True, console=console)
+
+
+def fail(message: str, code: int = EXIT_USE) -> typer.Exit:
     """Say what is wrong, and give the exit to raise."""
     typer.echo(f"imagewarden: {message}", err=True)
     return typer.Exit(code)

@@ -8,6 +8,7 @@ import typer
 
 from imagewarden import Client, TlsConfig
 from imagewarden._errors import ImageWardenError
+from imagewarden._sync import DEFAULT_TARGET
 
 _COMPLETION_SECONDS = 0.5
 
@@ -26,7 +27,8 @@ class Global:
 
     def client(self) -> Client:
         """A client of the service."""
-        tls = TlsConfig(self.tls_ca, self.tls_certificate, self.tls_key) if self.tls else None
+        asked = self.tls or self.tls_ca is not None or self.tls_certificate is not None
+        tls = TlsConfig(self.tls_ca, self.tls_certificate, self.tls_key) if asked else None
         return Client(self.server, tls=tls, timeout=self.timeout)
 
 
@@ -40,11 +42,19 @@ def shared(context: typer.Context) -> Global:
 
 def complete_bank(context: typer.Context, incomplete: str) -> list[str]:
     """Bank names for tab completion: asked from the service, in a moment or not at all."""
-    root = context.find_root().params
-    target = root.get("server") or "127.0.0.1:50051"
+    root = context.find_root().params  # the callback that makes the Global does not run while completing
+    options = Global(
+        server=str(root.get("server") or DEFAULT_TARGET),
+        timeout=_COMPLETION_SECONDS,
+        tls=bool(root.get("tls")),
+        tls_ca=root.get("tls_ca"),
+        tls_certificate=root.get("tls_certificate"),
+        tls_key=root.get("tls_key"),
+        json=False,
+    )
     try:
-        with Client(str(target), timeout=_COMPLETION_SECONDS) as client:
-            names = [bank.name.removeprefix("banks/") for bank in client.list_banks()]
-    except (ImageWardenError, OSError):
+        with options.client() as client:
+            names = [bank.name.removeprefix("banks/") for bank in client.list_banks(page_size=1_000)]
+    except (ImageWardenError, OSError, ValueError):
         return []
     return [name for name in names if name.startswith(incomplete.removeprefix("banks/"))]
