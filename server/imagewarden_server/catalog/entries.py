@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, text, update
 
-from imagewarden_server.catalog.rows import entry_of, micros, summaries, vector_bytes
+from imagewarden_server.catalog.rows import entry_of, micros, moment, summaries, vector_bytes
 from imagewarden_server.catalog.tables import banks, entries, hashes, vectors
 from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
+from imagewarden_server.matching.ports import EntryPatch
 from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
 
 _CHUNK = 500
@@ -153,3 +154,27 @@ def insert_signals(connection: Connection, bank_key: int, first: int, new: Seque
         connection.execute(insert(hashes), hash_rows)
     if vector_rows:
         connection.execute(insert(vectors), vector_rows)
+
+
+def patched(patch: EntryPatch) -> dict[str, Any]:
+    """The columns that a patch changes, but for the state."""
+    values: dict[str, Any] = {
+        name: getattr(patch, name) for name in ("external_id", "source", "brand") if getattr(patch, name) is not None
+    }
+    if patch.labels is not None:
+        values["labels"] = list(patch.labels)
+    if patch.metadata is not None:
+        values["metadata"] = dict(patch.metadata)
+    if patch.clear_expire_time:
+        values["expire_time"] = None
+    elif patch.expire_time is not None:
+        values["expire_time"] = micros(patch.expire_time)
+    return values
+
+
+def revived(row: Any, values: Mapping[str, Any], now: int) -> EntryState | None:
+    """An expired entry whose time was moved or taken away takes part again."""
+    if row.state != EntryState.EXPIRED.value or "expire_time" not in values:
+        return None
+    later = values["expire_time"] is None or moment(values["expire_time"]) > moment(now)
+    return EntryState.ACTIVE if later else None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
@@ -24,19 +22,21 @@ from imagewarden_server.catalog.entries import (
     insert_entries,
     insert_signals,
     list_query,
+    patched,
+    revived,
 )
 from imagewarden_server.catalog.rows import (
     bank_of,
     entry_of,
     hash_of,
     micros,
-    moment,
     new_entry_id,
     thresholds_json,
     vector_of,
 )
-from imagewarden_server.catalog.tables import banks, changes, entries, hashes, meta, requests, vectors
-from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists, RequestIdReused
+from imagewarden_server.catalog.tables import banks, entries, hashes, meta, vectors
+from imagewarden_server.catalog.transactions import Ledger, last_revision
+from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists
 from imagewarden_server.matching.ports import (
     AddedEntry,
     BankPatch,
@@ -61,10 +61,6 @@ from imagewarden_server.matching.types import (
 
 T = TypeVar("T")
 
-# What a change's work gives: the value to answer, its detail for the index, and what a repeat of it is answered from.
-Work = Callable[[Connection, int], tuple[T, feed.Detail, Any]]
-
-_REQUESTS_KEPT = timedelta(hours=24)
 _NO_VECTOR = np.empty(0, np.float32)
 
 
@@ -73,8 +69,8 @@ class SqlCatalog:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writing = threading.Lock()
-        with self._reading() as connection:
+        self._ledger = Ledger(engine)
+        with self._ledger.reading() as connection:
             found = connection.execute(select(meta.c.value).where(meta.c.name == "id")).scalar_one()
         self._id = str(found)
         self._banks: tuple[int, tuple[Bank, ...]] = (-1, ())
@@ -97,45 +93,10 @@ class SqlCatalog:
         """The catalogue's own identifier, 32 hexadecimal digits."""
         return self._id
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
-
-    def _write(
-        self, kind: str, once: Idempotency | None, recall: Callable[[Connection, Any], T], work: Work[T]
-    ) -> Written[T]:
-        """One change: the work, its revision and its record under the request id, all in one transaction."""
-        with (
-            self._writing,
-            self._engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
-        ):
-            now = micros(datetime.now(UTC))
-            if once is not None:
-                row = connection.execute(select(requests).where(requests.c.id == once.request_id)).one_or_none()
-                if row is not None and row.content != once.content:
-                    raise RequestIdReused(once.request_id)
-                if row is not None:
-                    return Written(recall(connection, row.result), row.revision, replayed=True)
-            value, detail, result = work(connection, now)
-            revision = _last_revision(connection) + 1
-            connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
-            if once is not None:
-                connection.execute(
-                    sql_delete(requests).where(requests.c.time < now - _REQUESTS_KEPT // timedelta(microseconds=1))
-                )
-                connection.execute(
-                    insert(requests).values(
-                        id=once.request_id, content=once.content, revision=revision, result=result, time=now
-                    )
-                )
-        return Written(value, revision)
-
     def revision(self) -> int:
         """The number of the last committed change."""
-        with self._reading() as connection:
-            return _last_revision(connection)
+        with self._ledger.reading() as connection:
+            return last_revision(connection)
 
     # Banks
 
@@ -172,24 +133,24 @@ class SqlCatalog:
                 raise BankExists(bank_id) from None
             return bank_of(bank_row(connection, bank_id)), {}, bank_id
 
-        return self._write("create_bank", once, _recall_bank, work)
+        return self._ledger.change("create_bank", once, _recall_bank, work)
 
     def get_bank(self, bank_id: str) -> Bank:
         """One bank."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             return bank_of(bank_row(connection, bank_id))
 
     def list_banks(self, *, after: int = 0, limit: int = 100) -> Page[Bank]:
         """Banks in the order they were made."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             query = select(banks).where(banks.c.key > after).order_by(banks.c.key).limit(limit + 1)
             found = [bank_of(row) for row in connection.execute(query)]
         return Page(tuple(found[:limit]), found[limit - 1].key if len(found) > limit else None)
 
     def all_banks(self) -> tuple[Bank, ...]:
         """All banks, read anew when anything changed; their entry_count may be older than the revision."""
-        with self._reading() as connection:
-            revision = _last_revision(connection)
+        with self._ledger.reading() as connection:
+            revision = last_revision(connection)
             if self._banks[0] != revision:
                 self._banks = (revision, tuple(bank_of(row) for row in connection.execute(select(banks))))
             return self._banks[1]
@@ -210,7 +171,7 @@ class SqlCatalog:
             connection.execute(update(banks).where(banks.c.key == row.key).values(**values))
             return bank_of(bank_row(connection, bank_id)), {}, bank_id
 
-        return self._write("update_bank", once, _recall_bank, work)
+        return self._ledger.change("update_bank", once, _recall_bank, work)
 
     def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None = None) -> Written[int]:
         """Delete a bank; answers how many entries went with it."""
@@ -222,7 +183,7 @@ class SqlCatalog:
             connection.execute(sql_delete(banks).where(banks.c.key == row.key))
             return row.entry_count, feed.bank_removed(row.key), row.entry_count
 
-        return self._write("delete_bank", once, lambda _, result: int(result), work)
+        return self._ledger.change("delete_bank", once, lambda _, result: int(result), work)
 
     # Entries
 
@@ -241,7 +202,7 @@ class SqlCatalog:
             (made,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
             return made, feed.added(key, key), [bank_id, entry_id]
 
-        return self._write("add_entry", once, _recall_entry, work)
+        return self._ledger.change("add_entry", once, _recall_entry, work)
 
     def add_hashes(
         self, bank_id: str, new: Sequence[NewEntry], *, once: Idempotency | None = None
@@ -267,19 +228,19 @@ class SqlCatalog:
                 detail = feed.added(first, first + len(fresh) - 1)
             return results, detail, [[one.entry_id, one.duplicate] for one in results]
 
-        return self._write(
+        return self._ledger.change(
             "add_hashes", once, lambda _, result: [AddedEntry(name, duplicate) for name, duplicate in result], work
         )
 
     def find_hash(self, bank_id: str, signal: HashSignal) -> str | None:
         """The id of the bank's entry that has this hash, or None."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             bank = bank_row(connection, bank_id)
             return find_existing(connection, bank.key, [signal]).get((signal.type, signal.value))
 
     def get_entry(self, bank_id: str, entry_id: str) -> Entry:
         """One entry with signals and thumbnail."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             row = entry_row(connection, bank_row(connection, bank_id), entry_id)
             (entry,) = entries_with_signals(connection, bank_id, [row])
             return entry
@@ -295,7 +256,7 @@ class SqlCatalog:
         state: EntryState | None = None,
     ) -> Page[Entry]:
         """Entries with their signals in the order they were made."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             bank = bank_row(connection, bank_id)
             query = list_query(bank.key, after=after, external_id=external_id, label=label, state=state)
             rows = connection.execute(query.limit(limit + 1)).all()
@@ -310,8 +271,8 @@ class SqlCatalog:
         def work(connection: Connection, now: int) -> tuple[Entry, feed.Detail, Any]:
             bank = bank_row(connection, bank_id)
             row = entry_row(connection, bank, entry_id)
-            values = {"update_time": now, **_patched(patch)}
-            state = patch.state or _revived(row, values, now)
+            values = {"update_time": now, **patched(patch)}
+            state = patch.state or revived(row, values, now)
             detail: feed.Detail = {}
             if state is not None and state.value != row.state:
                 values["state"] = state.value
@@ -323,7 +284,7 @@ class SqlCatalog:
             (changed,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
             return changed, detail, [bank_id, entry_id]
 
-        return self._write("update_entry", once, _recall_entry, work)
+        return self._ledger.change("update_entry", once, _recall_entry, work)
 
     def delete_entry(self, bank_id: str, entry_id: str, *, once: Idempotency | None = None) -> Written[None]:
         """Delete an entry."""
@@ -336,7 +297,7 @@ class SqlCatalog:
             connection.execute(update(banks).where(banks.c.key == bank.key).values(entry_count=banks.c.entry_count - 1))
             return None, detail, None
 
-        return self._write("delete_entry", once, lambda *_: None, work)
+        return self._ledger.change("delete_entry", once, lambda *_: None, work)
 
     def expire(self, now: datetime, limit: int = 1_000) -> int:
         """Mark entries whose expire_time has passed; how many. Nothing to mark is no change."""
@@ -345,7 +306,7 @@ class SqlCatalog:
             .where(entries.c.expire_time <= micros(now), entries.c.state == EntryState.ACTIVE.value)
             .limit(limit)
         )
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             if not connection.execute(due).all():
                 return 0
 
@@ -356,7 +317,7 @@ class SqlCatalog:
             connection.execute(update(entries).where(entries.c.key.in_(keys)).values(**values))
             return len(keys), detail, None
 
-        return self._write("expire", None, lambda *_: 0, work).value
+        return self._ledger.change("expire", None, lambda *_: 0, work).value
 
     # What the index needs
 
@@ -378,7 +339,7 @@ class SqlCatalog:
         )
         found: dict[int, Entry] = {}
         distinct = list(dict.fromkeys(keys))
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             for begin in range(0, len(distinct), 500):
                 rows = connection.execute(query.where(table.c.key.in_(distinct[begin : begin + 500])))
                 found |= {row.signal_key: entry_of(row, row.bank_id) for row in rows}
@@ -386,24 +347,20 @@ class SqlCatalog:
 
     def changes(self, after: int, limit: int = 256) -> list[Change]:
         """The changes after a revision, oldest first."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             return feed.read_changes(connection, after, limit, _NO_VECTOR)
 
     def live_hashes(self) -> Iterator[list[StoredHash]]:
         """All hashes of active entries, in batches."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             for batch in feed.live_rows(connection, hashes):
                 yield [hash_of(row) for row in batch]
 
     def live_vectors(self) -> Iterator[list[StoredVector]]:
         """All vectors of active entries, in batches."""
-        with self._reading() as connection:
+        with self._ledger.reading() as connection:
             for batch in feed.live_rows(connection, vectors):
                 yield [vector_of(row) for row in batch]
-
-
-def _last_revision(connection: Connection) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(changes.c.revision), 0))).scalar_one())
 
 
 def _without_blobs() -> list[Any]:
@@ -419,27 +376,3 @@ def _recall_entry(connection: Connection, result: Any) -> Entry:
     row = entry_row(connection, bank_row(connection, bank_id), entry_id)
     (entry,) = entries_with_signals(connection, bank_id, [row])
     return entry
-
-
-def _patched(patch: EntryPatch) -> dict[str, Any]:
-    """The columns that a patch changes, but for the state."""
-    values: dict[str, Any] = {
-        name: getattr(patch, name) for name in ("external_id", "source", "brand") if getattr(patch, name) is not None
-    }
-    if patch.labels is not None:
-        values["labels"] = list(patch.labels)
-    if patch.metadata is not None:
-        values["metadata"] = dict(patch.metadata)
-    if patch.clear_expire_time:
-        values["expire_time"] = None
-    elif patch.expire_time is not None:
-        values["expire_time"] = micros(patch.expire_time)
-    return values
-
-
-def _revived(row: Any, values: Mapping[str, Any], now: int) -> EntryState | None:
-    """An expired entry whose time was moved or taken away takes part again."""
-    if row.state != EntryState.EXPIRED.value or "expire_time" not in values:
-        return None
-    later = values["expire_time"] is None or moment(values["expire_time"]) > moment(now)
-    return EntryState.ACTIVE if later else None

@@ -1,0 +1,77 @@
+"""Transactions of the catalogue: one state for a reader; for each change one revision, and one answer to repeats."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import delete as sql_delete
+
+from imagewarden_server.catalog.feed import Detail
+from imagewarden_server.catalog.rows import micros
+from imagewarden_server.catalog.tables import changes, requests
+from imagewarden_server.matching.errors import RequestIdReused
+from imagewarden_server.matching.ports import Idempotency, Written
+
+T = TypeVar("T")
+
+Work = Callable[[Connection, int], tuple[T, Detail, Any]]
+"""A change's work, of the connection and the time: the value to answer, what it means for the index, and from what a
+repeat of it is answered."""
+
+_REQUESTS_KEPT = timedelta(hours=24) // timedelta(microseconds=1)
+
+
+class Ledger:
+    """The database's transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def change(
+        self, kind: str, once: Idempotency | None, recall: Callable[[Connection, Any], T], work: Work[T]
+    ) -> Written[T]:
+        """One change: the work, its revision and its record under the request id, all in one transaction.
+
+        Raises:
+            RequestIdReused: the request id stands for other content.
+        """
+        with (
+            self._writing,
+            self._engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            now = micros(datetime.now(UTC))
+            if once is not None:
+                row = connection.execute(select(requests).where(requests.c.id == once.request_id)).one_or_none()
+                if row is not None and row.content != once.content:
+                    raise RequestIdReused(once.request_id)
+                if row is not None:
+                    return Written(recall(connection, row.result), row.revision, replayed=True)
+            value, detail, result = work(connection, now)
+            revision = last_revision(connection) + 1
+            connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
+            if once is not None:
+                connection.execute(sql_delete(requests).where(requests.c.time < now - _REQUESTS_KEPT))
+                connection.execute(
+                    insert(requests).values(
+                        id=once.request_id, content=once.content, revision=revision, result=result, time=now
+                    )
+                )
+        return Written(value, revision)
+
+
+def last_revision(connection: Connection) -> int:
+    """The number of the last change; 0 for a new catalogue."""
+    return int(connection.execute(select(func.coalesce(func.max(changes.c.revision), 0))).scalar_one())
