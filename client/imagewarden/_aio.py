@@ -12,7 +12,7 @@ import grpc
 from imagewarden import _banks as banks
 from imagewarden import _moderation as moderation
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
-from imagewarden._channel import TlsConfig, options
+from imagewarden._channel import TlsConfig, checked_target, options
 from imagewarden._errors import ImageWardenError
 from imagewarden._retry import Attempts, RetryPolicy
 from imagewarden._sources import ImageSource, needs_reading
@@ -87,7 +87,7 @@ class AsyncClient:
         retry: RetryPolicy | None = None,
         metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self.target = target
+        self.target = checked_target(target)
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
         self._metadata = tuple(metadata)

@@ -49,6 +49,13 @@ class TlsConfig:
         return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.certificate))
 
 
+def checked_target(target: str) -> str:
+    """The target itself, if it can be one: grpc says so of an empty one only when it is called, and not clearly."""
+    if not target.strip():
+        raise ValueError("the target is empty; give host:port, dns:///name:port or unix:PATH")
+    return target
+
+
 def options(tls: TlsConfig | None) -> list[tuple[str, int | str]]:
     """The channel's arguments."""
     arguments: list[tuple[str, int | str]] = [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -624,6 +626,49 @@ def test_tls_needs_the_right_roots_and_mutual_tls_the_callers_certificate(tmp_pa
                 pytest.raises(iw.ConnectionFailed, match="TLS"),
             ):
                 client.check(PICTURE, timeout=5)
+
+
+@pytest.mark.parametrize("make", [iw.Client, iw.AsyncClient])
+def test_an_empty_address_is_refused_at_once(make: Callable[[str], object]) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        make("")
+
+
+def test_a_slow_way_to_the_server_may_take_its_time_to_connect(service: FakeService) -> None:
+    service.answer("CheckImage", ALLOW)
+    with (
+        slow_way(service.address, 0.4) as address,
+        iw.Client(address, timeout=5, retry=iw.RetryPolicy(attempts=1)) as client,
+    ):
+        assert client.check(PICTURE).action is iw.Action.ALLOW
+
+
+@contextmanager
+def slow_way(address: str, seconds: float) -> Iterator[str]:
+    """A way to an address that passes nothing on before some time is over, as a far network does."""
+    host, port = address.split(":")
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        near, _ = listener.accept()
+        time.sleep(seconds)
+        far = socket.create_connection((host, int(port)))
+        with near, far:
+            back = threading.Thread(target=carry, args=(far, near))
+            back.start()
+            carry(near, far)
+            back.join()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        carrier = threading.Thread(target=accept)
+        carrier.start()
+        yield "{}:{}".format(*listener.getsockname())
+        carrier.join(10)
 
 
 def test_half_a_client_certificate_is_refused_and_a_key_is_never_shown() -> None:

@@ -133,6 +133,7 @@ def test_a_folder_means_all_pictures_below_it_and_a_pattern_what_it_finds(
     assert "31 bits" in out
     assert "case-1" in out
     assert "undecodable: no picture" in err
+    assert "empty.gif: image: is empty" in err
     service.calls.clear()
     assert run("check", f"{folder}/**/*.webp", folder / "deep" / "er")[0] == 0
     assert len(service.calls["CheckImage"]) == 1
@@ -176,6 +177,9 @@ def test_an_unreachable_service_is_exit_code_4_and_soon(run: Run, folder: Path) 
     code, out, _ = run("--timeout", "1", "check", folder, "--json", server="127.0.0.1:1")
     assert code == 4
     assert {json.loads(line)["kind"] for line in out.splitlines()} == {"ConnectionFailed"}
+    code, out, err = run("--timeout", "1", "check", folder, server="127.0.0.1:1")
+    assert (code, out) == (4, "")
+    assert "204 of 204 pictures were not checked" in err
 
 
 @pytest.mark.parametrize(

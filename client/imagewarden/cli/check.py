@@ -76,16 +76,24 @@ _COLUMNS = ("file", "verdict", "action", "signal", "bank", "entry", "score", "th
 
 
 def _print(outcomes: list[tuple[Path, Outcome]]) -> None:
-    print_table("", _COLUMNS, [_row(path, outcome) for path, outcome in outcomes])
-    for path, outcome in outcomes:
-        if isinstance(outcome, CheckResult):
-            for reason in outcome.undecided_reasons:
-                typer.echo(f"{path}: {reason.code}: {reason.message}", err=True)
+    """What was found as a table, and beside it, for people, why something was not."""
+    answered = [(path, outcome) for path, outcome in outcomes if not isinstance(outcome, Unavailable)]
+    if answered:
+        print_table("", _COLUMNS, [_row(path, outcome) for path, outcome in answered])
+    for path, outcome in answered:
+        if not isinstance(outcome, CheckResult):
+            typer.echo(f"{path}: {outcome}", err=True)
+            continue
+        for reason in outcome.undecided_reasons:
+            typer.echo(f"{path}: {reason.code}: {reason.message}", err=True)
+    gone = [outcome for _, outcome in outcomes if isinstance(outcome, Unavailable)]
+    if gone:
+        typer.echo(f"imagewarden: {gone[0]}\n{len(gone)} of {len(outcomes)} pictures were not checked", err=True)
 
 
 def _row(path: Path, outcome: Outcome) -> tuple[object, ...]:
     if not isinstance(outcome, CheckResult):
-        return (path, "error", "", "", "", str(outcome), "", "")
+        return (path, "error", "", "", "", "", "", "")
     if not outcome.matches:
         return (path, outcome.verdict, outcome.action, "", "", "", "", "")
     first = outcome.matches[0]
