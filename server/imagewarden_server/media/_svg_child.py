@@ -32,8 +32,9 @@ def _main() -> None:
     svg = sys.stdin.buffer.read().decode("utf-8")
     _confine()
     try:
-        # Without fonts of the system: what a logo looks like must not depend on the machine.
-        png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, width=width, height=height)
+        # Without fonts of the system: what a logo looks like must not depend on the machine. The renderer's own
+        # default of 0 dots an inch makes nothing of millimetres; CSS has 96.
+        png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, dpi=96.0, width=width, height=height)
     except ValueError as error:
         sys.stderr.write(str(error))
         sys.exit(1)

@@ -66,7 +66,7 @@ class Limits:
     max_side: int = 30_000
     max_frames: int = 8
     max_total_pixels: int = 200_000_000
-    max_animation_pixels: int = 1_000_000_000
+    max_animation_pixels: int = 500_000_000
     max_svg_bytes: int = 2**20
 
 

@@ -1,0 +1,113 @@
+"""PDQ against an oracle written from its paper; one resize path that keeps hashes close to those made elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pdqhash
+import pytest
+from PIL import Image
+from tests.unit.media.crafted import encoded, hamming, noise
+
+from imagewarden_server.media import ImageFormat, Limits, decode
+from imagewarden_server.media.perceptual import MODEL_SIDE, PDQ_SIDE, frame_signals, pdq
+
+THRESHOLD = 31
+"""PDQ's usual threshold, of 256 bits."""
+
+
+def pdq_of_the_paper(image: Image.Image) -> str:
+    """The last step of PDQ for a picture of 64 x 64 pixels, whose filter is of one pixel: DCT, median, bits as text.
+
+    Meta, 2019: The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm, "PDQ: DCT" and "hash format":
+    bit 16 i + j is set where coefficient (i, j) is over the median, and the highest bit is written first.
+    """
+    pixels = np.asarray(image).astype(np.float32)
+    luma = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    rows, columns = np.arange(1, 17)[:, None], np.arange(64)[None, :]
+    transform = np.sqrt(2 / 64) * np.cos(np.pi / 128 * rows * (2 * columns + 1))
+    coefficients = (transform @ luma @ transform.T).ravel()
+    # The reference takes the lower of the two middle values.
+    median = np.sort(coefficients)[127]
+    value = sum(1 << place for place, coefficient in enumerate(coefficients) if coefficient > median)
+    return f"{value:064x}"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_hash_is_the_papers_in_its_order_of_bits(seed: int) -> None:
+    image = noise(64, 64, seed)
+    assert hamming(bytes.fromhex(pdq_of_the_paper(image)), pdq(image).bits) <= 2, "all but the last place of a float"
+
+
+def test_photographs_have_the_papers_hash(astronaut: Image.Image, coffee: Image.Image) -> None:
+    for photograph in (astronaut, coffee):
+        small = photograph.resize((64, 64), Image.Resampling.BOX)
+        assert hamming(bytes.fromhex(pdq_of_the_paper(small)), pdq(small).bits) <= 2
+
+
+def test_up_to_the_resize_nothing_differs_from_the_reference(astronaut: Image.Image) -> None:
+    vector, quality = pdqhash.compute(np.asarray(astronaut))
+    hash_ = frame_signals(astronaut)[0]
+    # As Meta's Python tool writes it: the vector's bits, the first highest.
+    assert hash_.hex() == f"{int(''.join(str(bit) for bit in vector), 2):064x}"
+    assert hash_.quality == quality == 100
+
+
+def test_half_of_the_bits_are_set(astronaut: Image.Image) -> None:
+    assert int.from_bytes(pdq(astronaut).bits).bit_count() == pytest.approx(128, abs=2)
+
+
+def test_a_large_picture_keeps_close_to_the_hash_of_its_full_size(
+    astronaut: Image.Image, coffee: Image.Image, rocket: Image.Image
+) -> None:
+    for photograph in (astronaut, coffee, rocket):
+        large = photograph.resize((photograph.width * 5, photograph.height * 5), Image.Resampling.LANCZOS)
+        vector, _ = pdqhash.compute(np.asarray(large))
+        full = np.packbits(vector.astype(np.uint8)).tobytes()
+        assert hamming(frame_signals(large)[0].bits, full) <= 14
+
+
+def test_a_large_jpeg_and_a_large_png_have_the_same_hash_but_for_few_bits(coffee: Image.Image) -> None:
+    large = coffee.resize((4_200, 2_800), Image.Resampling.LANCZOS)
+    one, other = (
+        decode(encoded(large, format_), Limits(max_bytes=10**8)).frames[0]
+        for format_ in (ImageFormat.JPEG, ImageFormat.PNG)
+    )
+    assert hamming(one.pdq.bits, other.pdq.bits) <= 4
+    assert np.abs(one.model_input.astype(int) - other.model_input.astype(int)).mean() < 2
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 2.0, 4.0])
+def test_a_resized_copy_is_within_the_threshold(astronaut: Image.Image, scale: float) -> None:
+    side = round(512 * scale)
+    copy = astronaut.resize((side, side), Image.Resampling.BICUBIC)
+    assert hamming(frame_signals(copy)[0].bits, frame_signals(astronaut)[0].bits) <= THRESHOLD
+
+
+def test_a_recompressed_copy_is_within_the_threshold(astronaut: Image.Image) -> None:
+    copy = decode(encoded(astronaut, ImageFormat.JPEG, quality=20), Limits()).frames[0]
+    assert hamming(copy.pdq.bits, pdq(astronaut).bits) <= THRESHOLD
+
+
+def test_the_models_input_is_the_whole_picture_squeezed_into_a_square(coffee: Image.Image) -> None:
+    _, pixels, _ = frame_signals(coffee)
+    assert pixels.shape == (MODEL_SIDE, MODEL_SIDE, 3)
+    assert pixels.dtype == np.uint8
+    whole = np.asarray(coffee.resize((MODEL_SIDE, MODEL_SIDE), Image.Resampling.BILINEAR))
+    assert np.abs(pixels.astype(int) - whole.astype(int)).max() <= 1
+
+
+def test_the_models_input_of_a_large_picture_is_antialiased(coffee: Image.Image) -> None:
+    large = coffee.resize((PDQ_SIDE * 3, PDQ_SIDE * 2), Image.Resampling.LANCZOS)
+    _, pixels, _ = frame_signals(large)
+    _, plain, _ = frame_signals(coffee)
+    assert np.abs(pixels.astype(int) - plain.astype(int)).mean() < 3
+
+
+def test_deviation_grows_with_what_is_to_be_seen(astronaut: Image.Image) -> None:
+    faint = Image.blend(Image.new("RGB", astronaut.size, "grey"), astronaut, 0.05)
+    plain, little, much = (frame_signals(image)[2] for image in (Image.new("RGB", (64, 64)), faint, astronaut))
+    assert plain == 0
+    assert 0 < little < 6
+    assert much > 40
+    checks = Image.fromarray(np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((16, 16))).astype(np.uint8) * 255)
+    assert frame_signals(checks.convert("RGB"))[2] == pytest.approx(127.5)
