@@ -12,8 +12,8 @@ A guard never raises for trouble of the service or of an upload: it fails open o
 `on_undecided`, and the decision says which.
 
 Two things are kept apart, because an uploader controls the second: a service that gave no verdict (`on_error`), and a
-picture that cannot be checked, such as one that is empty or too large to send (`on_undecided`). So nobody can turn a
-guard that fails open into an open door by uploading something odd.
+picture that cannot be checked, such as one that is empty or too large to send (`on_undecided`, or else REVIEW). So
+nobody makes a guard fail open by uploading something odd; pass `review_allows=False` where nobody looks at REVIEW.
 """
 
 from __future__ import annotations
