@@ -6,6 +6,8 @@ TensorFlow is imported by the commands, not by this module: the help comes at on
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import json
 import logging
 import os
@@ -33,9 +35,26 @@ def _missing(command: str, error: ModuleNotFoundError) -> typer.Exit:
     return _fail(command, f"{error.name} is not installed; install it with: {_INSTALL}", 1)
 
 
-def _quiet_tensorflow() -> None:
-    # Its start-up notes drown the one line that matters; who wants them sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def _load_tensorflow_quietly() -> None:
+    """Load TensorFlow without the notes that its libraries write about themselves.
+
+    Some are written before any setting of theirs is read, so standard error is closed to them meanwhile; what goes
+    wrong is an exception all the same. A missing TensorFlow is left to those who need it to say.
+    """
+    # Its later notes drown the one line that matters; who wants them sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if importlib.util.find_spec("tensorflow") is None:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @app.command()
@@ -61,7 +80,7 @@ def export(
 
     Exit codes: 0 made, 1 the weights cannot be had or do not fit.
     """
-    _quiet_tensorflow()
+    _load_tensorflow_quietly()
     try:
         from imagewarden_serving import export as exporting  # noqa: PLC0415 - TensorFlow takes seconds
     except ModuleNotFoundError as error:
@@ -138,7 +157,7 @@ def serve(
             "`imagewarden model export --out DIRECTORY` makes a model",
             2,
         )
-    _quiet_tensorflow()
+    _load_tensorflow_quietly()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         from imagewarden_serving.host import config, errors, servable, server  # noqa: PLC0415 - TensorFlow takes seconds
