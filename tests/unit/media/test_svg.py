@@ -143,8 +143,7 @@ def test_an_embedded_bomb_stays_in_the_process_that_draws() -> None:
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 50 50">',
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0,0,50,50" width="100%" height="100%">',
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 50 50" width="2cm" height="2cm">',
-        '<?xml version="1.0" encoding="UTF-8"?>\n<!-- a --><svg xmlns="http://www.w3.org/2000/svg" width="5" height="5" '
-        'viewBox="0 0 50 50">',
+        '<?xml version="1.0" encoding="UTF-8"?><!-- a --><svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 50 50">',
         '\ufeff<svg xmlns="http://www.w3.org/2000/svg" width="50px" height="50px">',
         '<svg width="50" height="50">',
     ],
