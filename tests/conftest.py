@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from imagewarden_serving import npm
-from tests.support.processes import Host, Server, start_host, start_server
+from tests.support.processes import Host, Server, end_what_is_left, start_host, start_server
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_ROOT = ROOT / "var" / "model"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    end_what_is_left()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,17 @@ from pathlib import Path
 
 READY_SECONDS = 120.0
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
+def end_what_is_left() -> None:
+    """End every process that was started here and still runs: a test that failed half-way left it."""
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(timeout=30)
+    _started.clear()
+
 
 @dataclass
 class Process:
@@ -65,6 +76,7 @@ def _launch(arguments: list[str], ready: Path, log: Path, environment: dict[str,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
         )
+    _started.append(process)
     deadline = time.monotonic() + READY_SECONDS
     while not ready.exists():
         if process.poll() is not None:
