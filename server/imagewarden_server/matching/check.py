@@ -225,8 +225,8 @@ class Checker:
         if picture.header.frames > len(picture.frames):
             check.say(
                 UndecidedCode.OVER_LIMITS,
-                f"{len(picture.frames)} of the {picture.header.frames} frames were compared, evenly over the whole; "
-                "have a person look at the rest, or raise IMAGEWARDEN_MAX_FRAMES",
+                f"{len(picture.frames)} of the {picture.header.frames} frames were compared; have a person look "
+                "at the rest, or raise IMAGEWARDEN_MAX_FRAMES",
                 _PIXEL_SIGNALS,
             )
         await self._compare_pdq(check)
