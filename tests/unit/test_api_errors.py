@@ -43,6 +43,13 @@ def test_what_passes_by_itself_says_when_to_try_again() -> None:
     assert retry.retry_delay.seconds == 1
 
 
+def test_a_finer_kind_is_answered_as_its_own_kind() -> None:
+    class ModelChanged(errors.EmbeddingUnavailable):
+        """A kind that one part of the server has for itself."""
+
+    assert table.to_status(ModelChanged("twice")).code == code_pb2.UNAVAILABLE
+
+
 def test_a_bug_says_nothing_of_its_inside() -> None:
     status = table.internal_error("abc123")
     assert status.code == code_pb2.INTERNAL
