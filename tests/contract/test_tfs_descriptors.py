@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
+from tests.unit.embedding.model_host import encoded_strings
 
 from imagewarden_server.embedding import _tfs
-from imagewarden_server.embedding.tensors import pictures_tensor
+from imagewarden_server.embedding.tensors import TensorProblem, floats, text, write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_request_reads_the_same_on_the_other_side(official: dict[str, Any]) ->
     request = _tfs.PredictRequest(output_filter=["embedding"])
     request.model_spec.name = "inception"
     request.model_spec.version.value = 7
-    request.inputs["images"].CopyFrom(pictures_tensor(pictures))
+    write_pictures(request.inputs["images"], pictures)
     read = official["predict"].PredictRequest.FromString(request.SerializeToString())
     assert (read.model_spec.name, read.model_spec.version.value, list(read.output_filter)) == (
         "inception",
@@ -98,11 +99,76 @@ def test_a_request_reads_the_same_on_the_other_side(official: dict[str, Any]) ->
         ["embedding"],
     )
     assert np.array_equal(tf.make_ndarray(read.inputs["images"]), pictures)
+
+
+def unit_vectors() -> Any:
+    vectors = np.random.default_rng(2).standard_normal((3, 2, 16)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("field", ["tensor_content", "float_val"])
+def test_an_answer_of_the_other_side_is_read_the_same(official: dict[str, Any], field: str) -> None:
+    import tensorflow as tf
+
+    vectors = unit_vectors()
     answer = official["predict"].PredictResponse()
-    answer.outputs["embedding"].CopyFrom(tf.make_tensor_proto(np.ones((1, 4), np.float32)))
-    assert _tfs.PredictResponse.FromString(answer.SerializeToString()).outputs["embedding"].dtype == _tfs.DT_FLOAT
+    answer.model_spec.name = "inception"
+    answer.model_spec.version.value = 2**40
+    tensor = answer.outputs["regions"]
+    tensor.CopyFrom(tf.make_tensor_proto(vectors))
+    if field == "float_val":
+        tensor.ClearField("tensor_content")
+        tensor.float_val.extend(vectors.ravel().tolist())
+    read = _tfs.PredictResponse.FromString(answer.SerializeToString())
+    assert read.model_spec.version.value == 2**40
+    assert np.array_equal(floats("regions", read.outputs, (3, 2, 16)), vectors)
+    with pytest.raises(TensorProblem):
+        floats("regions", read.outputs, (3, 16, 2))
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 20_000])
+def test_strings_in_tensor_content_are_tensorflows(length: int) -> None:
+    """What TensorFlow's own decoder takes for one string is what the client reads: a server may answer its card so."""
+    import tensorflow as tf
+
+    string = b"x" * length
+    tensor = _tfs.TensorProto(dtype=_tfs.DT_STRING, tensor_content=encoded_strings(string))
+    tensor.tensor_shape.dim.add(size=1)
+    assert tf.io.parse_tensor(tensor.SerializeToString(), tf.string).numpy().tolist() == [string]
+    assert text("card", {"card": tensor}) == string
+
+
+def test_status_and_metadata_read_the_same(official: dict[str, Any]) -> None:
+    status = official["status"].GetModelStatusResponse()
+    one = status.model_version_status.add(version=3, state=official["status"].ModelVersionStatus.LOADING)
+    one.status.error_message = "not yet"
+    (read,) = _tfs.GetModelStatusResponse.FromString(status.SerializeToString()).model_version_status
+    assert (read.version, _tfs.state_name(read.state), read.status.error_message) == (3, "LOADING", "not yet")
+    signatures = official["metadata"].SignatureDefMap()
+    images = signatures.signature_def["serving_default"].inputs["images"]
+    images.dtype = _tfs.DT_UINT8
+    images.tensor_shape.dim.add(size=-1)
+    metadata = official["metadata"].GetModelMetadataResponse()
+    metadata.metadata["signature_def"].Pack(signatures)
+    packed = _tfs.GetModelMetadataResponse.FromString(metadata.SerializeToString()).metadata["signature_def"]
+    found = _tfs.SignatureDefMap.FromString(packed.value).signature_def["serving_default"].inputs["images"]
+    assert (_tfs.dtype_name(found.dtype), found.tensor_shape.dim[0].size) == ("DT_UINT8", -1)
+    request = _tfs.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.version.value = 3
+    asked = official["metadata"].GetModelMetadataRequest.FromString(request.SerializeToString())
+    assert (asked.model_spec.version.value, list(asked.metadata_field)) == (3, ["signature_def"])
+
+
+def test_the_two_pools_know_nothing_of_each_other(official: dict[str, Any]) -> None:
+    theirs = official["predict"].PredictRequest.DESCRIPTOR
+    assert _tfs.PredictRequest.DESCRIPTOR is not theirs
+    assert _tfs.PredictRequest.DESCRIPTOR.full_name == theirs.full_name
 
 
 def test_the_client_loads_no_tensorflow() -> None:
-    code = "import sys, imagewarden_server.embedding; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    code = (
+        "import sys, imagewarden_server.embedding; loaded = {name.partition('.')[0] for name in sys.modules}; "
+        "print(*loaded & {'tensorflow', 'tensorflow_serving', 'keras'})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert not result.stdout.strip()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import grpc
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.embedding import _tfs
-from imagewarden_server.embedding.identity import SIDE, ModelProblem, check_signature, model_info
+from imagewarden_server.embedding.connection import Connection, GarbledAnswer
+from imagewarden_server.embedding.identity import OUTPUTS, SIDE, ModelProblem, check_signature, model_info
 from imagewarden_server.embedding.retry import ATTEMPTS, RetryBudget, backoff
-from imagewarden_server.embedding.tensors import TensorProblem, floats, pictures_tensor, probe_tensor
+from imagewarden_server.embedding.tensors import TensorProblem, floats, text, write_pictures, write_probe
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.ports import Embeddings, ModelInfo
 
@@ -28,19 +29,7 @@ _DEFAULT_SECONDS = 10.0
 _STATUS_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 _IN_FLIGHT = 32
-_MAX_MESSAGE = 64 * 2**20
-_DETAIL = 300
-
-_OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_MESSAGE),
-    ("grpc.max_send_message_length", _MAX_MESSAGE),
-    # Oftener than every 300 s earns GOAWAY too_many_pings from the real server.
-    ("grpc.keepalive_time_ms", 310_000),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.enable_retries", 0),
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-]
+_REASON = 200
 
 
 class EmbeddingObserver(Protocol):
@@ -61,6 +50,10 @@ class _Silent:
 
     def failure(self, code: str) -> None:
         """Nothing."""
+
+
+class _ModelChanged(EmbeddingUnavailable):
+    """Another model may have come while one was asked; asked again, the one that is there now answers."""
 
 
 class TfServingEmbedder:
@@ -93,7 +86,11 @@ class TfServingEmbedder:
         self._budget = RetryBudget()
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
         # What is known of each version; forgotten when the connection breaks, since who answers next may be another.
+        # Never emptied in place: a call keeps what was known when it began.
         self._known: dict[int, ModelInfo] = {}
+        # Grows when a version number may stand for another model than before.
+        self._epoch = 0
+        self._look_now = asyncio.Event()
         self._model: ModelInfo | None = None
         self._problem = f"the model host {address} has not answered yet"
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,30 +107,18 @@ class TfServingEmbedder:
 
     async def start(self) -> None:
         """Look for the model, and go on looking in the background; a host that is not there is no error."""
-        if self._root_certificates is None:
-            self._channel = grpc.aio.insecure_channel(self._address, options=_OPTIONS)
-        else:
-            credentials = grpc.ssl_channel_credentials(self._root_certificates)
-            self._channel = grpc.aio.secure_channel(self._address, credentials, options=_OPTIONS)
-        self._predict_call = self._method(_tfs.PREDICT, _tfs.PredictResponse)
-        self._metadata_call = self._method(_tfs.GET_MODEL_METADATA, _tfs.GetModelMetadataResponse)
-        self._status_call = self._method(_tfs.GET_MODEL_STATUS, _tfs.GetModelStatusResponse)
+        self._connection = Connection(self._address, self._name, self._root_certificates)
+        # Before the first look: nothing may be learnt over a connection whose break would go unnoticed.
+        self._tasks = [asyncio.create_task(self._connection.watch(self._connection_broke, self._look_now.set))]
         await self._look()
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._watch_connection())]
-
-    def _method(self, path: str, response: Any) -> Any:
-        return self._channel.unary_unary(
-            path,
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=response.FromString,
-        )
+        self._tasks.append(asyncio.create_task(self._watch()))
 
     async def close(self) -> None:
         """Stop looking, and close the connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._channel.close()
+        await self._connection.close()
 
     async def embed(self, images: NDArray[np.uint8], outputs: frozenset[str], time_limit: float | None) -> Embeddings:
         """Ask for outputs of uint8 pictures [n, 299, 299, 3].
@@ -144,21 +129,47 @@ class TfServingEmbedder:
         if images.ndim != 4 or images.shape[1:] != (SIDE, SIDE, 3) or images.dtype != np.uint8:
             # The real server checks no shape: a wrong one would be embedded all the same.
             raise ValueError(f"pictures of {images.dtype} {images.shape}; the model takes uint8 [n, {SIDE}, {SIDE}, 3]")
-        until = time.monotonic() + min(_DEFAULT_SECONDS if time_limit is None else time_limit, _MAX_SECONDS)
-        parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
-        info: ModelInfo | None = None
+        if not outputs or not outputs.issubset(OUTPUTS):
+            # An empty filter would have the real server compute everything.
+            raise ValueError(f"outputs {sorted(outputs)}; the model is asked for one or more of {OUTPUTS}")
+        seconds = min(_DEFAULT_SECONDS if time_limit is None else time_limit, _MAX_SECONDS)
+        until = time.monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._in_flight.acquire()
+        except TimeoutError as error:
+            self._observer.failure("BUSY")
+            raise EmbeddingUnavailable(
+                f"{_IN_FLIGHT} other requests kept the model host {self._address} busy for {seconds:.3g} s; "
+                "give the call more time, or the host more room"
+            ) from error
+        try:
+            try:
+                return await self._embed(images, outputs, until)
+            except _ModelChanged:
+                return await self._embed(images, outputs, until)
+        finally:
+            self._in_flight.release()
+
+    async def _embed(self, images: NDArray[np.uint8], outputs: frozenset[str], until: float) -> Embeddings:
+        """Ask in parts, all of them of the version that answers the first."""
+        epoch, known = self._epoch, self._known
+        answers: list[tuple[Any, int]] = []
         version: int | None = None
-        async with self._in_flight:
-            for begin in range(0, len(images), MAX_BATCH):
-                batch = images[begin : begin + MAX_BATCH]
-                # All parts of one call come from the version that answered the first.
-                response = await self._predict(self._request(batch, outputs, version), len(batch), until)
-                version = response.model_spec.version.value
-                info = self._known.get(version) or await self._learn(version, until)
-                for name in outputs:
-                    parts[name].append(self._output(response, info, name, len(batch)))
-        if info is None:
+        for begin in range(0, len(images), MAX_BATCH):
+            batch = images[begin : begin + MAX_BATCH]
+            response = await self._predict(self._request(batch, outputs, version), len(batch), until)
+            answered = response.model_spec.version.value
+            if version not in {None, answered}:
+                raise _ModelChanged(f"{self._address} answered by version {answered} when version {version} was asked")
+            version = answered
+            answers.append((response, len(batch)))
+        if version is None:
             raise ValueError("no pictures")
+        info = known.get(version) or self._known.get(version) or await self._learn(version, until)
+        if epoch != self._epoch:
+            raise _ModelChanged(f"the model at {self._address} changed while it was asked, twice; try again")
+        parts = {name: [self._output(response, info, name, count) for response, count in answers] for name in outputs}
         joined = {name: np.concatenate(found) for name, found in parts.items()}
         return Embeddings(info, joined.get("embedding"), joined.get("regions"), joined.get("semantic"))
 
@@ -168,7 +179,7 @@ class TfServingEmbedder:
         request.model_spec.signature_name = "serving_default"
         if version is not None:
             request.model_spec.version.value = version
-        request.inputs["images"].CopyFrom(pictures_tensor(images))
+        write_pictures(request.inputs["images"], images)
         return request
 
     def _output(self, response: Any, info: ModelInfo, name: str, count: int) -> NDArray[np.float32]:
@@ -191,99 +202,137 @@ class TfServingEmbedder:
         while True:
             begin = time.monotonic()
             try:
-                response = await self._predict_call(request, timeout=max(until - begin, 0.001))
+                response = await self._connection.predict(request, timeout=max(until - begin, 0.001))
             except grpc.aio.AioRpcError as error:
                 self._observer.failure(error.code().name)
+                if error.code() is grpc.StatusCode.NOT_FOUND and request.model_spec.HasField("version"):
+                    raise _ModelChanged(self._connection.unavailable(error).message) from error
                 wait = backoff(attempt, self._chance)
                 attempt += 1
                 if (
                     error.code() is not grpc.StatusCode.UNAVAILABLE
+                    or not self._budget.failed()
                     or attempt >= ATTEMPTS
                     or time.monotonic() + wait >= until
-                    or not self._budget.failed()
                 ):
-                    raise self._unavailable(error) from error
+                    raise self._connection.unavailable(error) from error
                 await asyncio.sleep(wait)
+            except GarbledAnswer:
+                self._observer.failure("NONSENSE")
+                raise
             else:
                 self._budget.succeeded()
                 self._observer.batch(size, time.monotonic() - begin)
                 return response
 
-    def _unavailable(self, error: grpc.aio.AioRpcError) -> EmbeddingUnavailable:
-        hints = {
-            grpc.StatusCode.UNAVAILABLE: "start it, or correct IMAGEWARDEN_MODEL_ADDRESS",
-            grpc.StatusCode.NOT_FOUND: "load it there, or correct IMAGEWARDEN_MODEL_NAME",
-            grpc.StatusCode.DEADLINE_EXCEEDED: "give the call more time, or the host more room",
-        }
-        hint = hints.get(error.code(), "look at its log")
-        detail = (error.details() or "")[:_DETAIL]
-        return EmbeddingUnavailable(
-            f"the model {self._name!r} at {self._address} gave no embedding ({error.code().name}: {detail}); {hint}"
-        )
-
     async def _learn(self, version: int, until: float) -> ModelInfo:
-        """Ask a version for its card and its signature, and remember them."""
-        timeout = max(min(until - time.monotonic(), _STATUS_SECONDS), 0.001)
-        describe = _tfs.PredictRequest()
-        describe.model_spec.name = self._name
-        describe.model_spec.signature_name = "describe"
-        describe.model_spec.version.value = version
-        describe.inputs["probe"].CopyFrom(probe_tensor())
-        metadata = _tfs.GetModelMetadataRequest(metadata_field=["signature_def"])
-        metadata.model_spec.name = self._name
-        metadata.model_spec.version.value = version
+        """Ask a version for its card and, where that is new, for its signature, and remember it."""
+        epoch = self._epoch
         try:
-            card = await self._predict_call(describe, timeout=timeout)
-            values = card.outputs["card"].string_val
-            info = model_info(self._name, version, values[0] if values else b"")
-            check_signature(info, await self._metadata_call(metadata, timeout=timeout))
+            info = await self._describe(version, until)
+            if self._known.get(version) == info:
+                return info
+            metadata = _tfs.GetModelMetadataRequest(metadata_field=["signature_def"])
+            metadata.model_spec.name = self._name
+            metadata.model_spec.version.value = version
+            check_signature(info, await self._connection.metadata(metadata, timeout=_left(until)))
         except grpc.aio.AioRpcError as error:
             self._observer.failure(error.code().name)
-            if error.code() in {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}:
-                raise EmbeddingUnavailable(
-                    f"model {self._name!r} version {version} has no signature `describe`: it was not made by "
-                    "`imagewarden model export`, which is how to make one"
-                ) from error
-            raise self._unavailable(error) from error
+            unavailable = self._connection.unavailable(error)
+            if error.code() is grpc.StatusCode.NOT_FOUND:  # it was unloaded since it answered
+                raise _ModelChanged(unavailable.message) from error
+            raise unavailable from error
         except ModelProblem as problem:
             self._observer.failure("UNUSABLE")
+            if version in self._known:
+                self._forget()
             raise EmbeddingUnavailable(str(problem)) from problem
+        if epoch != self._epoch:
+            raise _ModelChanged(f"the model at {self._address} changed while its card was read; try again")
+        if self._known.get(version, info) != info:
+            self._forget()  # the same number, another model: what is on its way may be of either
         self._known[version] = info
         return info
 
+    async def _describe(self, version: int, until: float) -> ModelInfo:
+        """What a version's own card says of it."""
+        request = _tfs.PredictRequest()
+        request.model_spec.name = self._name
+        request.model_spec.signature_name = "describe"
+        request.model_spec.version.value = version
+        write_probe(request.inputs["probe"])
+        try:
+            response = await self._connection.predict(request, timeout=_left(until))
+            card = text("card", response.outputs)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}:
+                raise
+            raise ModelProblem(
+                f"model {self._name!r} version {version} has no signature `describe`: it was not made by "
+                "`imagewarden model export`, which is how to make one"
+            ) from error
+        except TensorProblem as problem:
+            raise ModelProblem(
+                f"model {self._name!r} version {version} gives no card: {problem}; export it with "
+                "`imagewarden model export`"
+            ) from problem
+        return model_info(self._name, version, card)
+
+    def _forget(self) -> None:
+        self._known = {}
+        self._epoch += 1
+
+    def _connection_broke(self) -> None:
+        self._forget()
+        self._look_now.set()
+
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._watch_seconds * (0.75 + 0.5 * self._chance()))
-            await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._watch_seconds * (0.75 + 0.5 * self._chance())):
+                    await self._look_now.wait()
+            self._look_now.clear()
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001 -- a watcher that ended would leave readiness as it was for good
+                self._model, self._problem = None, f"looking for the model failed: {error!r}; report this as a bug"
 
     async def _look(self) -> None:
         """See which versions there are, and take the newest that can be used."""
         request = _tfs.GetModelStatusRequest()
         request.model_spec.name = self._name
         try:
-            status = await self._status_call(request, timeout=_STATUS_SECONDS)
+            status = await self._connection.status(request, timeout=_STATUS_SECONDS)
+            newest = self._newest(status.model_version_status)
+            # Asked each time: a number may come to stand for another model, on this host or on another one behind
+            # the same address.
+            info = await self._learn(newest, time.monotonic() + _STATUS_SECONDS)
         except grpc.aio.AioRpcError as error:
-            self._known.clear()
-            self._model, self._problem = None, self._unavailable(error).message
-            return
-        available = sorted(one.version for one in status.model_version_status if one.state == _tfs.AVAILABLE)
-        self._known = {version: info for version, info in self._known.items() if version in available}
-        if not available:
-            self._model, self._problem = None, f"model {self._name!r} at {self._address} has no version AVAILABLE yet"
-            return
-        newest = available[-1]
-        try:
-            info = self._known.get(newest) or await self._learn(newest, time.monotonic() + _STATUS_SECONDS)
+            self._known = {}
+            self._model, self._problem = None, self._connection.unavailable(error).message
         except EmbeddingUnavailable as error:
+            self._known = {}
             self._model, self._problem = None, error.message
         else:
             self._model, self._problem = info, ""
 
-    async def _watch_connection(self) -> None:
-        """Forget what is known of versions whenever the connection breaks."""
-        state = self._channel.get_state(try_to_connect=True)
-        while True:
-            await self._channel.wait_for_state_change(state)
-            if state is grpc.ChannelConnectivity.READY:
-                self._known.clear()
-            state = self._channel.get_state(try_to_connect=True)
+    def _newest(self, statuses: Iterable[Any]) -> int:
+        """The version that answers who asks for none; forgets those that are no longer available."""
+        versions: dict[int, Any] = {one.version: one for one in statuses}
+        available = [number for number, one in versions.items() if one.state == _tfs.AVAILABLE]
+        if not available:
+            states = [
+                f"version {number} is {_tfs.state_name(one.state)} {one.status.error_message[:_REASON]}".rstrip()
+                for number, one in sorted(versions.items())
+            ]
+            raise EmbeddingUnavailable(
+                f"model {self._name!r} at {self._address} has no version AVAILABLE yet "
+                f"({'; '.join(states) or 'none'}); wait, or look at the host's log"
+            )
+        self._known = {number: info for number, info in self._known.items() if number in available}
+        return max(available)
+
+
+def _left(until: float) -> float:
+    """Seconds for a small call: never so long that it keeps a larger one from being told."""
+    return max(min(until - time.monotonic(), _STATUS_SECONDS), 0.001)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from imagewarden_server.embedding import _tfs
 from imagewarden_server.matching.ports import ModelInfo
@@ -13,6 +16,7 @@ SIDE = 299
 OUTPUTS = ("embedding", "regions", "semantic")
 _EXPORT = "export it with `imagewarden model export`"
 _SHORT = 12
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class ModelProblem(Exception):
@@ -23,24 +27,40 @@ def model_info(name: str, version: int, card_json: bytes) -> ModelInfo:
     """The model as its card describes it.
 
     Raises:
-        ModelProblem: the card is none.
+        ModelProblem: the card is none, or states what cannot be.
     """
     try:
         card = json.loads(card_json)
         fingerprint = str(card["fingerprint"])
-        boxes = tuple(Box(*(float(edge) for edge in box)) for box in card["regions"]["boxes"])
         info = ModelInfo(
             label=f"{name}/{version}@{fingerprint[:_SHORT]}",
             fingerprint=fingerprint,
             dimensions=int(card["embedding"]["dimension"]),
             semantic_dimensions=int(card["semantic"]["dimension"]),
-            regions=boxes,
+            regions=tuple(Box(*(float(edge) for edge in box)) for box in card["regions"]["boxes"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelProblem(f"model {name!r} version {version} has no readable card ({error}); {_EXPORT}") from error
-    if not fingerprint or not boxes or info.dimensions < 1:
-        raise ModelProblem(f"model {name!r} version {version} has an empty card; {_EXPORT}")
+    # A card may nest without end, or state a dimension of Infinity.
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ModelProblem(
+            f"model {name!r} version {version} has no readable card ({type(error).__name__}: {error}); {_EXPORT}"
+        ) from error
+    if problem := _card_problem(info):
+        raise ModelProblem(f"model {name!r} version {version} has a card that makes no sense: {problem}; {_EXPORT}")
     return info
+
+
+def _card_problem(info: ModelInfo) -> str:
+    """What of a card cannot be true; empty where nothing is."""
+    if not _FINGERPRINT.fullmatch(info.fingerprint):
+        return f"its fingerprint {info.fingerprint[:80]!r} is no SHA-256 in hexadecimal"
+    if info.dimensions < 1 or info.semantic_dimensions < 1:
+        return f"its dimensions are {info.dimensions} and {info.semantic_dimensions}"
+    if not info.regions:
+        return "it has no regions"
+    for box in info.regions:
+        if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
+            return f"its region {[box.left, box.top, box.right, box.bottom]} is no box inside the picture"
+    return ""
 
 
 def check_signature(info: ModelInfo, metadata: Any) -> None:
@@ -53,7 +73,10 @@ def check_signature(info: ModelInfo, metadata: Any) -> None:
     Raises:
         ModelProblem: an input or output is missing, or of another type or shape.
     """
-    signatures = _tfs.SignatureDefMap.FromString(metadata.metadata["signature_def"].value).signature_def
+    try:
+        signatures = _tfs.SignatureDefMap.FromString(metadata.metadata["signature_def"].value).signature_def
+    except DecodeError as error:
+        raise ModelProblem(f"model {info.label} has metadata that cannot be read ({error}); {_EXPORT}") from error
     if "serving_default" not in signatures:
         raise ModelProblem(f"model {info.label} has no signature `serving_default`; {_EXPORT}")
     signature = signatures["serving_default"]
@@ -73,8 +96,8 @@ def check_signature(info: ModelInfo, metadata: Any) -> None:
             has = [dimension.size for dimension in found[name].tensor_shape.dim]
             if found[name].dtype != dtype or not _fits(has, shape):
                 raise ModelProblem(
-                    f"model {info.label} has {kind} {name!r} of dtype {found[name].dtype} and shape {has}, expected "
-                    f"{dtype} and {shape}; {_EXPORT}"
+                    f"model {info.label} has {kind} {name!r} of {_tfs.dtype_name(found[name].dtype)} and shape {has}, "
+                    f"expected {_tfs.dtype_name(dtype)} and {shape}; {_EXPORT}"
                 )
 
 

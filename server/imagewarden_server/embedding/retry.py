@@ -13,7 +13,10 @@ _MOST_SECONDS = 1.0
 
 
 class RetryBudget:
-    """Tokens for retries, as gRPC's retry throttling (gRFC A6) has them: failures take one, successes give a tenth."""
+    """Tokens for retries, as gRPC's retry throttling (gRFC A6) has them.
+
+    A request that found the host away takes one, tried again or not; a success gives a tenth back.
+    """
 
     def __init__(self, most: float = 10.0, given_back: float = 0.1) -> None:
         self._most = most

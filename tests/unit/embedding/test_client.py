@@ -1,212 +1,99 @@
-"""The TensorFlow Serving client against a model host that does what a test tells it, over a real connection."""
+"""What the TensorFlow Serving client asks, and what it makes of answers, failures, slowness and nonsense."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import trustme
+from tests.unit.embedding.model_host import (
+    EMBEDDING,
+    OUTPUTS,
+    PICTURE,
+    D,
+    ModelHost,
+    Observer,
+    S,
+    eventually,
+    unit,
+)
 
 from imagewarden_server.embedding import TfServingEmbedder, _tfs
-from imagewarden_server.embedding.retry import ATTEMPTS, RetryBudget, backoff
+from imagewarden_server.embedding.retry import ATTEMPTS
 from imagewarden_server.matching.errors import EmbeddingUnavailable
-
-D, S = 8, 16
-BOXES = [[0, 0, 1, 1], [0, 0, 0.5, 0.5]]
-PICTURE = np.zeros((1, 299, 299, 3), np.uint8)
-OUTPUTS = frozenset({"embedding", "regions", "semantic"})
-
-
-def card(fingerprint: str = "f" * 64, dimension: int = D) -> dict[str, Any]:
-    return {
-        "fingerprint": fingerprint,
-        "embedding": {"dimension": dimension},
-        "semantic": {"dimension": S},
-        "regions": {"boxes": BOXES},
-    }
-
-
-def unit(*shape: int) -> Any:
-    values = np.random.default_rng(shape[0]).standard_normal(shape).astype(np.float32)
-    return values / np.linalg.norm(values, axis=-1, keepdims=True)
-
-
-class Host:
-    """A model host whose answers a test sets."""
-
-    def __init__(self) -> None:
-        self.versions: dict[int, dict[str, Any] | None] = {1: card()}
-        self.failures: list[grpc.StatusCode] = []
-        self.delay = 0.0
-        self.as_float_val = False
-        self.change: Callable[[Any], None] = lambda _: None
-        self.signature: Callable[[Any], None] = lambda _: None
-        self.predictions: list[Any] = []
-        self.port = 0
-
-    async def start(self, port: int = 0) -> None:
-        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
-        handlers: dict[str, dict[str, tuple[Any, Any]]] = {
-            "tensorflow.serving.PredictionService": {
-                "Predict": (self.predict, _tfs.PredictRequest),
-                "GetModelMetadata": (self.metadata, _tfs.GetModelMetadataRequest),
-            },
-            "tensorflow.serving.ModelService": {"GetModelStatus": (self.status, _tfs.GetModelStatusRequest)},
-        }
-        for service, methods in handlers.items():
-            table: dict[str, Any] = {
-                name: grpc.unary_unary_rpc_method_handler(
-                    function,
-                    request_deserializer=request.FromString,
-                    response_serializer=lambda message: message.SerializeToString(),
-                )
-                for name, (function, request) in methods.items()
-            }
-            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, table),))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
-        await self.server.start()
-
-    async def stop(self) -> None:
-        await self.server.stop(None)
-
-    async def status(self, _request: Any, _context: Any) -> Any:
-        response = _tfs.GetModelStatusResponse()
-        for version in self.versions:
-            response.model_version_status.add(version=version, state=_tfs.AVAILABLE)
-        return response
-
-    async def metadata(self, request: Any, _context: Any) -> Any:
-        said = self.versions[request.model_spec.version.value]
-        assert said is not None
-        signatures = _tfs.SignatureDefMap()
-        signature = signatures.signature_def["serving_default"]
-        shapes = {
-            "embedding": [-1, said["embedding"]["dimension"]],
-            "regions": [-1, -1, said["embedding"]["dimension"]],
-            "semantic": [-1, S],
-        }
-        signature.inputs["images"].dtype = _tfs.DT_UINT8
-        for size in (-1, 299, 299, 3):
-            signature.inputs["images"].tensor_shape.dim.add(size=size)
-        for name, shape in shapes.items():
-            signature.outputs[name].dtype = _tfs.DT_FLOAT
-            for size in shape:
-                signature.outputs[name].tensor_shape.dim.add(size=size)
-        self.signature(signature)
-        response = _tfs.GetModelMetadataResponse()
-        packed = response.metadata["signature_def"]
-        packed.type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-        packed.value = signatures.SerializeToString()
-        return response
-
-    async def predict(self, request: Any, context: Any) -> Any:
-        version = request.model_spec.version.value or max(self.versions)
-        if version not in self.versions:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({version})")
-        response = _tfs.PredictResponse()
-        response.model_spec.version.value = version
-        said = self.versions[version]
-        if request.model_spec.signature_name == "describe":
-            if said is None:
-                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "describe" not found.')
-            response.outputs["card"].dtype = _tfs.DT_STRING
-            response.outputs["card"].string_val.append(json.dumps(said).encode())
-            return response
-        self.predictions.append(request)
-        await asyncio.sleep(self.delay)
-        if self.failures:
-            await context.abort(self.failures.pop(0), "as the test told")
-        count = request.inputs["images"].tensor_shape.dim[0].size
-        shapes = {"embedding": (count, D), "regions": (count, len(BOXES), D), "semantic": (count, S)}
-        for name in request.output_filter:
-            tensor = response.outputs[name]
-            tensor.dtype = _tfs.DT_FLOAT
-            for size in shapes[name]:
-                tensor.tensor_shape.dim.add(size=size)
-            values = unit(*shapes[name])
-            if self.as_float_val:
-                tensor.float_val.extend(values.ravel().tolist())
-            else:
-                tensor.tensor_content = values.tobytes()
-        self.change(response)
-        return response
-
-
-class Observer:
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.failures: list[str] = []
-
-    def batch(self, size: int, _seconds: float) -> None:
-        self.batches.append(size)
-
-    def failure(self, code: str) -> None:
-        self.failures.append(code)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    running = Host()
-    await running.start()
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
-def observer() -> Observer:
-    return Observer()
-
-
-@pytest.fixture
-async def embedder(host: Host, observer: Observer) -> AsyncIterator[TfServingEmbedder]:
-    made = TfServingEmbedder(f"127.0.0.1:{host.port}", "inception", observer=observer, watch_seconds=0.05)
-    await made.start()
-    yield made
-    await made.close()
-
-
-async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:  # noqa: ASYNC110 -- what is waited for tells no event
-        await asyncio.sleep(0.02)
-    return true()
 
 
 @pytest.mark.parametrize("as_float_val", [False, True])
 async def test_outputs_come_by_name_from_either_form(
-    host: Host, embedder: TfServingEmbedder, observer: Observer, as_float_val: bool
+    fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, as_float_val: bool
 ) -> None:
-    host.as_float_val = as_float_val
+    fake_host.as_float_val = as_float_val
     answer = await embedder.embed(np.repeat(PICTURE, 3, axis=0), OUTPUTS, None)
     assert answer.embedding is not None
     assert np.allclose(answer.embedding, unit(3, D))
     assert answer.regions is not None
-    assert answer.regions.shape == (3, 2, D)
+    assert np.allclose(answer.regions, unit(3, 2, D))
     assert answer.semantic is not None
-    assert answer.semantic.shape == (3, S)
+    assert np.allclose(answer.semantic, unit(3, S))
+    assert answer.embedding.dtype == answer.regions.dtype == answer.semantic.dtype == np.float32
     assert answer.model.label == "inception/1@ffffffffffff"
-    assert sorted(host.predictions[-1].output_filter) == sorted(OUTPUTS)
+    assert sorted(fake_host.predictions[-1].output_filter) == sorted(OUTPUTS)
     assert observer.batches == [3]
-    only = await embedder.embed(PICTURE, frozenset({"embedding"}), None)
-    assert only.regions is None
-    assert list(host.predictions[-1].output_filter) == ["embedding"]
 
 
-async def test_many_pictures_go_in_several_requests_to_one_version(host: Host, embedder: TfServingEmbedder) -> None:
-    answer = await embedder.embed(np.repeat(PICTURE, 70, axis=0), frozenset({"embedding"}), None)
+async def test_only_what_is_asked_is_computed(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    answer = await embedder.embed(PICTURE, EMBEDDING, None)
+    assert (answer.regions, answer.semantic) == (None, None)
+    assert list(fake_host.predictions[-1].output_filter) == ["embedding"]
+
+
+async def test_pictures_arrive_as_they_are(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 299, 299, 3), np.uint8)
+    # Not contiguous: a view of every other one, mirrored.
+    await embedder.embed(np.repeat(pictures, 2, axis=0)[::2, :, ::-1], EMBEDDING, None)
+    tensor = fake_host.predictions[0].inputs["images"]
+    assert [size.size for size in tensor.tensor_shape.dim] == [2, 299, 299, 3]
+    assert np.frombuffer(tensor.tensor_content, np.uint8).tobytes() == pictures[:, :, ::-1].tobytes()
+
+
+async def test_many_pictures_go_in_several_requests_to_one_version(
+    fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer
+) -> None:
+    answer = await embedder.embed(np.repeat(PICTURE, 70, axis=0), EMBEDDING, None)
     assert answer.embedding is not None
-    assert len(answer.embedding) == 70
-    versions = [request.model_spec.version.value for request in host.predictions]
-    assert versions == [0, 1, 1]
+    assert np.allclose(answer.embedding, np.concatenate([unit(32, D), unit(32, D), unit(6, D)]))
+    assert [request.model_spec.version.value for request in fake_host.predictions] == [0, 1, 1]
+    assert observer.batches == [32, 32, 6]
 
 
-async def test_it_tries_again_what_was_not_there(host: Host, embedder: TfServingEmbedder, observer: Observer) -> None:
-    host.failures = [grpc.StatusCode.UNAVAILABLE] * (ATTEMPTS - 1)
+@pytest.mark.parametrize("images", [PICTURE.astype(np.float32), PICTURE[0], PICTURE[:, :224, :224]])
+async def test_pictures_of_another_shape_are_never_sent(
+    fake_host: ModelHost, embedder: TfServingEmbedder, images: Any
+) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        await embedder.embed(images, OUTPUTS, 1)
+    assert not fake_host.predictions
+
+
+@pytest.mark.parametrize("outputs", [frozenset(), frozenset({"embedding", "nsfw"})])
+async def test_nothing_or_something_unknown_is_never_asked(
+    fake_host: ModelHost, embedder: TfServingEmbedder, outputs: frozenset[str]
+) -> None:
+    with pytest.raises(ValueError, match="outputs"):
+        await embedder.embed(PICTURE, outputs, 1)
+    assert not fake_host.predictions
+
+
+async def test_it_tries_again_what_was_not_there(
+    fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer
+) -> None:
+    fake_host.failures = [grpc.StatusCode.UNAVAILABLE] * (ATTEMPTS - 1)
     await embedder.embed(PICTURE, OUTPUTS, 5)
     assert observer.failures == ["UNAVAILABLE"] * (ATTEMPTS - 1)
 
@@ -215,27 +102,107 @@ async def test_it_tries_again_what_was_not_there(host: Host, embedder: TfServing
     ("failures", "tries", "said"),
     [
         ([grpc.StatusCode.UNAVAILABLE] * ATTEMPTS, ATTEMPTS, "IMAGEWARDEN_MODEL_ADDRESS"),
-        ([grpc.StatusCode.INVALID_ARGUMENT], 1, "as the test told"),
-        ([grpc.StatusCode.RESOURCE_EXHAUSTED], 1, "RESOURCE_EXHAUSTED"),
+        ([grpc.StatusCode.INVALID_ARGUMENT], 1, "imagewarden model export"),
+        ([grpc.StatusCode.FAILED_PRECONDITION], 1, "imagewarden model export"),
+        ([grpc.StatusCode.RESOURCE_EXHAUSTED], 1, "RESOURCE_EXHAUSTED: as the test told"),
         ([grpc.StatusCode.NOT_FOUND], 1, "IMAGEWARDEN_MODEL_NAME"),
         ([grpc.StatusCode.INTERNAL], 1, "look at its log"),
     ],
 )
 async def test_other_failures_are_said_once(
-    host: Host, embedder: TfServingEmbedder, failures: list[grpc.StatusCode], tries: int, said: str
+    fake_host: ModelHost, embedder: TfServingEmbedder, failures: list[grpc.StatusCode], tries: int, said: str
 ) -> None:
-    host.failures = list(failures)
-    with pytest.raises(EmbeddingUnavailable, match=said):
+    fake_host.failures = list(failures)
+    with pytest.raises(EmbeddingUnavailable, match=said) as failure:
         await embedder.embed(PICTURE, OUTPUTS, 5)
-    assert len(host.predictions) == tries
+    assert len(fake_host.predictions) == tries
+    assert fake_host.address in failure.value.message
+    assert failures[0].name in failure.value.message
 
 
-async def test_a_slow_host_is_left_in_time(host: Host, embedder: TfServingEmbedder) -> None:
-    host.delay = 5
+async def test_tries_are_further_and_further_apart(fake_host: ModelHost) -> None:
+    made = TfServingEmbedder(fake_host.address, "inception", chance=lambda: 1.0)
+    await made.start()
+    fake_host.failures = [grpc.StatusCode.UNAVAILABLE] * 2
+    begin = time.monotonic()
+    await made.embed(PICTURE, EMBEDDING, 5)
+    assert time.monotonic() - begin >= 0.05 + 0.1
+    await made.close()
+
+
+async def test_there_is_no_waiting_for_a_try_that_comes_too_late(fake_host: ModelHost) -> None:
+    made = TfServingEmbedder(fake_host.address, "inception", chance=lambda: 100.0)  # waits of 5 s
+    await made.start()
+    fake_host.failures = [grpc.StatusCode.UNAVAILABLE]
+    begin = time.monotonic()
+    with pytest.raises(EmbeddingUnavailable, match="UNAVAILABLE: as the test told"):
+        await made.embed(PICTURE, EMBEDDING, 3)
+    assert time.monotonic() - begin < 2
+    await made.close()
+
+
+async def test_a_long_detail_is_cut(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    fake_host.failures, fake_host.details = [grpc.StatusCode.INTERNAL], "x" * 1_000
+    with pytest.raises(EmbeddingUnavailable) as failure:
+        await embedder.embed(PICTURE, OUTPUTS, 5)
+    assert failure.value.message.count("x") == 300
+
+
+async def test_in_a_long_outage_requests_are_no_longer_tried_again(
+    fake_host: ModelHost, embedder: TfServingEmbedder
+) -> None:
+    fake_host.failures = [grpc.StatusCode.UNAVAILABLE] * 1_000
+    for _ in range(10):
+        with pytest.raises(EmbeddingUnavailable):
+            await embedder.embed(PICTURE, EMBEDDING, 5)
+    # The first two calls may try three times each; the budget is then half spent, and each further one asks once.
+    assert len(fake_host.predictions) < 10 + 6
+    fake_host.failures.clear()
+    assert (await embedder.embed(PICTURE, EMBEDDING, 5)).embedding is not None
+
+
+async def test_a_slow_host_is_left_in_time(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    fake_host.delay = 5
     begin = time.monotonic()
     with pytest.raises(EmbeddingUnavailable, match="DEADLINE_EXCEEDED"):
         await embedder.embed(PICTURE, OUTPUTS, 0.2)
     assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [(None, 8, 10), (2.0, 1, 2), (1_000.0, 28, 30)])
+async def test_every_request_has_a_deadline(
+    fake_host: ModelHost, embedder: TfServingEmbedder, asked: float | None, least: float, most: float
+) -> None:
+    await embedder.embed(PICTURE, EMBEDDING, asked)
+    # gRPC rounds a deadline on the wire up.
+    assert least < fake_host.deadlines[0] < most + 0.5
+
+
+async def test_waiting_for_a_free_request_counts_as_time(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    fake_host.delay = 2
+    others = [asyncio.create_task(embedder.embed(PICTURE, EMBEDDING, 10)) for _ in range(32)]
+    assert await eventually(lambda: len(fake_host.predictions) == 32)
+    begin = time.monotonic()
+    with pytest.raises(EmbeddingUnavailable, match=r"busy for 0\.2 s"):
+        await embedder.embed(PICTURE, EMBEDDING, 0.2)
+    assert time.monotonic() - begin < 1
+    assert len(fake_host.predictions) == 32, "no more than 32 are on their way at once"
+    await asyncio.gather(*others)
+    fake_host.delay = 0
+    assert (await embedder.embed(PICTURE, EMBEDDING, 5)).embedding is not None, "and each is given back"
+
+
+async def test_a_caller_that_gives_up_gives_its_place_back(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    fake_host.delay = 30
+    others = [asyncio.create_task(embedder.embed(PICTURE, EMBEDDING, 10)) for _ in range(40)]
+    assert await eventually(lambda: len(fake_host.predictions) == 32)
+    for task in others:
+        task.cancel()
+    ends = await asyncio.gather(*others, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    fake_host.delay = 0
+    more = [embedder.embed(PICTURE, EMBEDDING, 5) for _ in range(40)]
+    assert len(await asyncio.gather(*more)) == 40
 
 
 def wrong_dtype(response: Any) -> None:
@@ -246,114 +213,112 @@ def not_a_number(response: Any) -> None:
     response.outputs["embedding"].tensor_content = np.full((1, D), np.nan, np.float32).tobytes()
 
 
+def infinite(response: Any) -> None:
+    response.outputs["embedding"].tensor_content = np.full((1, D), np.inf, np.float32).tobytes()
+
+
+def huge_numbers(response: Any) -> None:
+    response.outputs["embedding"].tensor_content = np.full((1, D), 3e38, np.float32).tobytes()
+
+
 def zeros(response: Any) -> None:
     response.outputs["embedding"].tensor_content = np.zeros((1, D), np.float32).tobytes()
+
+
+def not_of_unit_norm(response: Any) -> None:
+    response.outputs["embedding"].tensor_content = (unit(1, D) * np.float32(1.02)).tobytes()
 
 
 def other_dimension(response: Any) -> None:
     response.outputs["embedding"].tensor_shape.dim[1].size = D + 1
 
 
+def other_count(response: Any) -> None:
+    response.outputs["embedding"].tensor_shape.dim[0].size = 2
+    response.outputs["embedding"].tensor_content = unit(2, D).tobytes()
+
+
 def cut_short(response: Any) -> None:
     response.outputs["embedding"].tensor_content = b"\0" * 12
+
+
+def cut_inside_a_number(response: Any) -> None:
+    response.outputs["embedding"].tensor_content = b"\0" * 13
 
 
 def missing(response: Any) -> None:
     del response.outputs["embedding"]
 
 
-@pytest.mark.parametrize("change", [wrong_dtype, not_a_number, zeros, other_dimension, cut_short, missing])
-async def test_nonsense_is_never_a_vector(
-    host: Host, embedder: TfServingEmbedder, observer: Observer, change: Callable[[Any], None]
-) -> None:
-    host.change = change
-    with pytest.raises(EmbeddingUnavailable, match="embedding"):
-        await embedder.embed(PICTURE, OUTPUTS, 5)
-    assert observer.failures[-1] in {"NONSENSE", "UNKNOWN", "INTERNAL"}
-
-
-async def test_a_new_version_is_known_by_its_own_card(host: Host, embedder: TfServingEmbedder) -> None:
-    first = await embedder.embed(PICTURE, OUTPUTS, 5)
-    host.versions[2] = card("e" * 64)
-    second = await embedder.embed(PICTURE, OUTPUTS, 5)
-    assert (first.model.fingerprint, second.model.fingerprint) == ("f" * 64, "e" * 64)
-    assert await eventually(lambda: embedder.model is not None and embedder.model.label.startswith("inception/2@"))
-    host.versions = {1: card()}
-    assert (await embedder.embed(PICTURE, OUTPUTS, 5)).model.fingerprint == "f" * 64
-
-
-async def test_a_model_without_a_card_is_not_used(host: Host, embedder: TfServingEmbedder) -> None:
-    host.versions = {3: None}
-    assert await eventually(lambda: embedder.model is None)
-    assert "imagewarden model export" in embedder.problem
-    with pytest.raises(EmbeddingUnavailable, match="describe"):
-        await embedder.embed(PICTURE, OUTPUTS, 5)
-
-
-def float_input(signature: Any) -> None:
-    signature.inputs["images"].dtype = _tfs.DT_FLOAT
-
-
-def no_regions(signature: Any) -> None:
-    del signature.outputs["regions"]
-
-
-def other_size(signature: Any) -> None:
-    signature.outputs["semantic"].tensor_shape.dim[1].size = S + 1
-
-
 @pytest.mark.parametrize(
-    ("change", "said"), [(float_input, "images"), (no_regions, "regions"), (other_size, "semantic")]
+    ("change", "said"),
+    [
+        (wrong_dtype, "DT_INT32, expected DT_FLOAT"),
+        (not_a_number, "not finite"),
+        (infinite, "not finite"),
+        (huge_numbers, "not of unit norm"),
+        (zeros, "not of unit norm"),
+        (not_of_unit_norm, "not of unit norm"),
+        (other_dimension, "shape \\[1, 9\\], expected \\[1, 8\\]"),
+        (other_count, "shape \\[2, 8\\], expected \\[1, 8\\]"),
+        (cut_short, "3 numbers"),
+        (cut_inside_a_number, "3.25 numbers"),
+        (missing, "missing"),
+    ],
 )
-async def test_a_signature_that_does_not_fit_is_not_used(
-    host: Host, embedder: TfServingEmbedder, change: Callable[[Any], None], said: str
+async def test_nonsense_is_never_a_vector(
+    fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, change: Callable[[Any], None], said: str
 ) -> None:
-    host.signature = change
-    host.versions = {4: card("d" * 64)}
-    with pytest.raises(EmbeddingUnavailable, match=said):
+    fake_host.change = change
+    with pytest.raises(EmbeddingUnavailable, match=f"'embedding'.*{said}"):
         await embedder.embed(PICTURE, OUTPUTS, 5)
+    assert observer.failures == ["NONSENSE"]
+    fake_host.change = lambda _: None
+    assert (await embedder.embed(PICTURE, OUTPUTS, 5)).embedding is not None
 
 
-async def test_a_host_that_goes_and_comes_back_as_another(host: Host, embedder: TfServingEmbedder) -> None:
-    assert embedder.model is not None
-    port = host.port
-    await host.stop()
-    assert await eventually(lambda: embedder.model is None)
-    assert f"127.0.0.1:{port}" in embedder.problem
-    host.versions = {1: card("c" * 64)}
-    await host.start(port)
-    assert await eventually(lambda: embedder.model is not None)
-    answer = await embedder.embed(PICTURE, OUTPUTS, 5)
-    assert answer.model.fingerprint == "c" * 64, "version 1 of another host is another model"
+async def test_bytes_that_are_no_message(fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer) -> None:
+    fake_host.garbage["predict"] = b"\xff\xff\xff<html>"
+    with pytest.raises(EmbeddingUnavailable, match="no PredictResponse"):
+        await embedder.embed(PICTURE, OUTPUTS, 5)
+    assert observer.failures == ["NONSENSE"]
 
 
-async def test_nobody_at_the_address_is_no_error_at_the_start(tmp_path: Any) -> None:
-    made = TfServingEmbedder(f"unix:{tmp_path}/nobody.sock", "inception", watch_seconds=0.05)
+async def test_an_answer_that_is_too_large_is_not_taken(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
+    def enormous(response: Any) -> None:
+        response.outputs["other"].tensor_content = bytes(65 * 2**20)
+
+    fake_host.change = enormous
+    with pytest.raises(EmbeddingUnavailable, match="RESOURCE_EXHAUSTED"):
+        await embedder.embed(PICTURE, OUTPUTS, 10)
+
+
+async def test_over_a_unix_socket(tmp_path: Path) -> None:
+    host = ModelHost()
+    await host.start(unix=f"unix:{tmp_path}/model.sock")
+    made = TfServingEmbedder(f"unix:{tmp_path}/model.sock", "inception")
     await made.start()
-    assert made.model is None
-    with pytest.raises(EmbeddingUnavailable, match="start it"):
-        await made.embed(PICTURE, OUTPUTS, 2)
+    assert (await made.embed(PICTURE, EMBEDDING, 5)).model.label == "inception/1@ffffffffffff"
     await made.close()
+    await host.stop()
 
 
-@pytest.mark.parametrize("images", [PICTURE.astype(np.float32), PICTURE[0], np.zeros((1, 224, 224, 3), np.uint8)])
-async def test_pictures_of_another_shape_are_never_sent(host: Host, embedder: TfServingEmbedder, images: Any) -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        await embedder.embed(images, OUTPUTS, 1)
-    assert not host.predictions
-
-
-def test_the_budget_stops_retries_in_an_outage_and_lets_them_again() -> None:
-    budget = RetryBudget(most=4, given_back=0.5)
-    assert [budget.failed() for _ in range(3)] == [True, False, False]
-    for _ in range(4):
-        budget.succeeded()
-    assert budget.failed() is False
-    for _ in range(8):
-        budget.succeeded()
-    assert budget.failed() is True
-
-
-def test_backoff_grows_to_a_bound_with_full_jitter() -> None:
-    assert [backoff(attempt, lambda: 1.0) for attempt in (0, 1, 2, 10)] == [0.05, 0.1, 0.2, 1.0]
-    assert backoff(3, lambda: 0.0) == 0
+async def test_tls_and_who_the_host_is() -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    host = ModelHost()
+    issued = authority.issue_cert("localhost")
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    await host.start(credentials=grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)]))
+    address = f"dns:///localhost:{host.port}"
+    made = TfServingEmbedder(address, "inception", root_certificates=authority.cert_pem.bytes())
+    await made.start()
+    assert (await made.embed(PICTURE, EMBEDDING, 5)).embedding is not None
+    await made.close()
+    wary = TfServingEmbedder(address, "inception", root_certificates=stranger.cert_pem.bytes())
+    await wary.start()
+    assert wary.model is None
+    with pytest.raises(EmbeddingUnavailable, match="UNAVAILABLE"):
+        await wary.embed(PICTURE, EMBEDDING, 2)
+    await wary.close()
+    await host.stop()
+    assert len(host.predictions) == 1

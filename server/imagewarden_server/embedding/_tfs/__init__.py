@@ -46,6 +46,22 @@ DT_STRING = 7
 
 AVAILABLE = 30
 
+
+def dtype_name(number: int) -> str:
+    """A tensor type's name, for people."""
+    return _enum_name("tensorflow.DataType", number)
+
+
+def state_name(number: int) -> str:
+    """The name of a state of a model's version, for people."""
+    return _enum_name("tensorflow.serving.ModelVersionStatus.State", number)
+
+
+def _enum_name(enum: str, number: int) -> str:
+    value = POOL.FindEnumTypeByName(enum).values_by_number.get(number)
+    return str(number) if value is None else value.name
+
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"

@@ -1,0 +1,50 @@
+"""Cards: what of them is believed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.embedding.model_host import card
+
+from imagewarden_server.embedding.identity import ModelProblem, model_info
+from imagewarden_server.matching.types import Box
+
+
+def test_a_card_says_who_the_model_is() -> None:
+    info = model_info("inception", 7, json.dumps(card("0123456789abcdef" * 4)).encode())
+    assert info.label == "inception/7@0123456789ab"
+    assert (info.dimensions, info.semantic_dimensions) == (8, 16)
+    assert info.regions == (Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff", b"[]", b"null", b"{}", b"[" * 100_000, b'{"fingerprint": 1}'],
+)
+def test_what_is_no_card(data: bytes) -> None:
+    with pytest.raises(ModelProblem, match=r"no readable card.*imagewarden model export"):
+        model_info("inception", 1, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fingerprint": ""}, "SHA-256"),
+        ({"fingerprint": "F" * 64}, "SHA-256"),
+        ({"fingerprint": "f" * 63 + "\n"}, "SHA-256"),
+        ({"embedding": {"dimension": 0}}, "dimensions"),
+        ({"embedding": {"dimension": float("inf")}}, "OverflowError"),
+        ({"semantic": {"dimension": -1}}, "dimensions"),
+        ({"semantic": {"dimension": "many"}}, "ValueError"),
+        ({"regions": {"boxes": []}}, "no regions"),
+        ({"regions": {"boxes": [[0, 0, 1]]}}, "TypeError"),
+        ({"regions": {"boxes": [[0, 0, 1, 1.5]]}}, "no box"),
+        ({"regions": {"boxes": [[0.5, 0, 0.5, 1]]}}, "no box"),
+        ({"regions": {"boxes": [[0, 0, 1, float("nan")]]}}, "no box"),
+    ],
+)
+def test_a_card_that_makes_no_sense(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelProblem, match=f"{said}.*imagewarden model export"):
+        model_info("inception", 1, json.dumps(card() | change).encode())
