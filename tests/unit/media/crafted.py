@@ -9,12 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pillow_heif
 from PIL import Image, ImageCms
+from tests.support.heic import save_heic
 
 from imagewarden_server.media import ImageFormat
-
-pillow_heif.register_heif_opener()
 
 ENCODINGS: dict[ImageFormat, tuple[str, dict[str, Any]]] = {
     ImageFormat.JPEG: ("JPEG", {"quality": 92}),
@@ -31,6 +29,8 @@ ENCODINGS: dict[ImageFormat, tuple[str, dict[str, Any]]] = {
 
 def encoded(image: Image.Image, format_: ImageFormat, **options: Any) -> bytes:
     name, usual = ENCODINGS[format_]
+    if format_ is ImageFormat.HEIC:
+        return save_heic(image, **{**usual, **options})
     buffer = io.BytesIO()
     image.save(buffer, name, **{**usual, **options})
     return buffer.getvalue()
