@@ -49,3 +49,8 @@ def annotate(**fields: Any) -> None:
 def logger() -> Any:
     """The process's logger (a structlog bound logger)."""
     return structlog.get_logger("imagewarden")
+
+
+def current_request_id() -> str:
+    """The id of the call that runs now; empty outside of one."""
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))

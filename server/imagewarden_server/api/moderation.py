@@ -13,7 +13,6 @@ from imagewarden.v1 import types_pb2 as types
 from imagewarden_server import logs
 from imagewarden_server.api import convert, names
 from imagewarden_server.api.errors import internal_error, to_status
-from imagewarden_server.interceptors.request_id import current_request_id
 from imagewarden_server.matching.check import Checker, CheckRequest
 from imagewarden_server.matching.errors import DeadlinePassed, DomainError, InvalidField
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
@@ -88,7 +87,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
                 return pb.BatchCheckImagesResult(error=to_status(error))
             except Exception:  # noqa: BLE001 -- a bug in one picture's way must not take the others' answers
                 logs.logger().exception("bug", method="BatchCheckImages")
-                return pb.BatchCheckImagesResult(error=internal_error(current_request_id()))
+                return pb.BatchCheckImagesResult(error=internal_error(logs.current_request_id()))
 
         results = await asyncio.gather(*(one(item) for item in request.requests))
         logs.annotate(pictures=len(results))
@@ -113,7 +112,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
                 answer.error.CopyFrom(to_status(error))
             except Exception:  # noqa: BLE001 -- a bug in one picture's way must not end the others' stream
                 logs.logger().exception("bug", method="StreamCheckImages")
-                answer.error.CopyFrom(internal_error(current_request_id()))
+                answer.error.CopyFrom(internal_error(logs.current_request_id()))
             pending.discard(item.correlation_id)
             answers.put_nowait(answer)
 

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from imagewarden_server import logs
 from imagewarden_server.api.errors import internal_error, to_status
 from imagewarden_server.interceptors.around import AroundInterceptor, Call
-from imagewarden_server.interceptors.request_id import HEADER, current_request_id
+from imagewarden_server.interceptors.request_id import HEADER
 from imagewarden_server.matching.errors import DomainError
 
 
@@ -30,9 +30,9 @@ class ErrorInterceptor(AroundInterceptor):
             await _abort(call, rpc_status.to_status(to_status(error)))
         except Exception:  # noqa: BLE001 -- whatever a bug raises must not reach the caller as it is
             logs.logger().exception("bug", method=call.method)
-            await _abort(call, rpc_status.to_status(internal_error(current_request_id())))
+            await _abort(call, rpc_status.to_status(internal_error(logs.current_request_id())))
 
 
 async def _abort(call: Call, status: grpc.Status) -> None:
-    metadata = (*(status.trailing_metadata or ()), (HEADER, current_request_id()))
+    metadata = (*(status.trailing_metadata or ()), (HEADER, logs.current_request_id()))
     await call.context.abort(status.code, status.details, metadata)

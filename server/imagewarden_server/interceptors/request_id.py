@@ -27,9 +27,3 @@ class RequestIdInterceptor(AroundInterceptor):
         structlog.contextvars.bind_contextvars(request_id=request_id)
         call.context.set_trailing_metadata(((HEADER, request_id),))
         yield
-
-
-def current_request_id() -> str:
-    """The id of the call that runs now; empty outside of one."""
-    value = structlog.contextvars.get_contextvars().get("request_id", "")
-    return str(value)
