@@ -31,6 +31,7 @@ app.add_typer(entries.logo_app, name="logo")
 _DELEGATED = {
     "serve": ("Run the moderation server.", "server"),
     "model": ("Export the model, and host it.", "serving"),
+    "eval": ("Measure recognition over the product's own path.", "eval"),
 }
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
