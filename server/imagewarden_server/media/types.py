@@ -102,6 +102,22 @@ class PdqHash:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalFeatures:
+    """Keypoints of one picture with their descriptors.
+
+    Attributes:
+        points: float32 [n, 4]: x, y, size as fractions of the picture's longer side (so that a turn stays a turn), and
+            the orientation in radians, clockwise from the x axis.
+        descriptors: uint8 [n, 128].
+        aspect: the picture's width divided by its height.
+    """
+
+    points: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+    aspect: float
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One frame of a picture, as the signals need it.
 
