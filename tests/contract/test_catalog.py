@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 
-from imagewarden_server.catalog import CatalogError, SqlCatalog
+from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.catalog.entries import list_query
 from imagewarden_server.matching.errors import (
     BankExists,
     BankNotEmpty,
@@ -26,12 +28,22 @@ from imagewarden_server.matching.errors import (
     RequestIdReused,
 )
 from imagewarden_server.matching.policy import complete, default_policy
-from imagewarden_server.matching.ports import BankPatch, Change, EntryPatch, Idempotency
+from imagewarden_server.matching.ports import (
+    BankPatch,
+    Change,
+    EntryPatch,
+    Idempotency,
+    StoredHash,
+    StoredLocal,
+    StoredVector,
+)
 from imagewarden_server.matching.types import (
     Action,
     BankKind,
     EntryState,
     HashSignal,
+    LocalFeatures,
+    LocalSignal,
     NewEntry,
     SignalType,
     Threshold,
@@ -62,11 +74,18 @@ def hash_entry(number: int) -> NewEntry:
     return NewEntry(hashes=(sha(number),))
 
 
+def keypoints(count: int, seed: int = 3) -> LocalFeatures:
+    generator = np.random.default_rng(seed)
+    points = generator.uniform(0, 1, (count, 4)).astype(np.float32)
+    return LocalFeatures(points, generator.integers(0, 256, (count, 128), dtype=np.uint8), 1.5)
+
+
 def picture(number: int, views: int = 2) -> NewEntry:
     vectors = np.eye(8, dtype=np.float32)[:views]
     return NewEntry(
         hashes=(sha(number), HashSignal(SignalType.PDQ, number.to_bytes(32, "little"), 90)),
-        vectors=(VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, "model", vectors),),
+        vectors=(VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, "model", vectors, mean=0.25, deviation=0.125),),
+        local=(LocalSignal("sift-1", keypoints(3, number)), LocalSignal("sift-1", keypoints(4, number))),
         external_id=f"case-{number}",
         labels=("a", "b"),
         metadata={"k": "v"},
@@ -113,9 +132,57 @@ def test_an_entry_comes_back_as_it_was_said(catalog: SqlCatalog) -> None:
     assert summaries[SignalType.SHA256].hex == sha(7).value.hex()
     assert summaries[SignalType.PDQ].quality == 90
     assert (summaries[SignalType.EMBEDDING].views, summaries[SignalType.EMBEDDING].dimensions) == (2, 8)
+    assert (summaries[SignalType.LOCAL].views, summaries[SignalType.LOCAL].keypoints) == (2, 7)
+    assert summaries[SignalType.LOCAL].model == "sift-1"
     assert catalog.get_bank("abuse").entry_count == 1
     assert catalog.find_hash("abuse", sha(7)) == entry.id
     assert catalog.find_hash("abuse", sha(8)) is None
+
+
+def test_an_index_gets_all_that_was_stored(catalog: SqlCatalog) -> None:
+    make(catalog)
+    new = picture(7)
+    entry = catalog.add_entry("abuse", new).value
+    (change,) = catalog.changes(1)
+    assert [list(batch) for batch in catalog.live_hashes()] == [change.added_hashes]
+    assert {row.entry for row in change.added_hashes} == {entry.key}
+    assert [(row.entry, row.mean, row.deviation) for row in change.added_vectors] == 2 * [(entry.key, 0.25, 0.125)]
+    (live,) = catalog.live_locals()
+    for rows in (change.added_locals, live):
+        assert [(row.entry, row.extractor) for row in rows] == 2 * [(entry.key, "sift-1")]
+        for row, local in zip(rows, new.local, strict=True):
+            np.testing.assert_array_equal(row.features.descriptors, local.features.descriptors)
+            np.testing.assert_allclose(row.features.points, local.features.points, atol=5e-4)
+    catalog.delete_entry("abuse", entry.id)
+    (gone,) = catalog.changes(2)
+    assert [row.key for row in gone.removed_locals] == [row.key for row in change.added_locals]
+    assert {row.entry for row in gone.removed_hashes} == {row.entry for row in gone.removed_vectors} == {entry.key}
+    assert {row.entry for row in gone.removed_locals} == {entry.key}
+
+
+def test_entries_are_found_by_key(catalog: SqlCatalog) -> None:
+    make(catalog)
+    make(catalog, "other")
+    made = [catalog.add_entry(bank, picture(number)).value for number, bank in enumerate(["abuse", "other", "abuse"])]
+    catalog.delete_entry("abuse", made[2].id)
+    found = catalog.entries_by_key([entry.key for entry in made] + [999, made[0].key])
+    assert {key: (entry.bank_id, entry.id) for key, entry in found.items()} == {
+        entry.key: (entry.bank_id, entry.id) for entry in made[:2]
+    }
+    assert catalog.entries_by_key([]) == {}
+
+
+def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, path: Path) -> None:
+    make(catalog)
+    catalog.add_hashes("abuse", [hash_entry(number) for number in range(100)])
+    for filters in ({}, {"external_id": "x"}, {"state": EntryState.ACTIVE}, {"label": "x"}):
+        wanted: dict[str, Any] = {"external_id": "", "label": "", "state": None, **filters}
+        query = list_query(1, after=5, **wanted).limit(10)
+        sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+        with sqlite3.connect(path) as connection:
+            plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
+        assert "USING INDEX entries_by_" in plan
+        assert "TEMP B-TREE" not in plan, f"{filters}: {plan}"
 
 
 def test_errors_leave_nothing(catalog: SqlCatalog) -> None:
@@ -202,9 +269,11 @@ def test_expiry_takes_out_and_a_new_time_brings_back(catalog: SqlCatalog) -> Non
     assert catalog.expire(now + timedelta(hours=2)) == 1
     assert catalog.get_entry("abuse", entry.id).state is EntryState.EXPIRED
     assert not list(catalog.live_hashes())
+    assert not list(catalog.live_locals())
     revived = catalog.update_entry("abuse", entry.id, EntryPatch(clear_expire_time=True)).value
     assert (revived.state, revived.expire_time) == (EntryState.ACTIVE, None)
     assert sum(len(batch) for batch in catalog.live_hashes()) == 2
+    assert sum(len(batch) for batch in catalog.live_locals()) == 2
 
 
 def test_keys_are_never_used_again(catalog: SqlCatalog) -> None:
@@ -213,6 +282,7 @@ def test_keys_are_never_used_again(catalog: SqlCatalog) -> None:
     for number in range(5):
         entry = catalog.add_entry("abuse", picture(number)).value
         keys = {row.key for batch in catalog.live_hashes() for row in batch}
+        keys |= {1_000 + row.key for batch in catalog.live_locals() for row in batch}
         assert not keys & seen
         seen |= keys
         catalog.delete_entry("abuse", entry.id)
@@ -244,21 +314,25 @@ def test_many_writers_leave_no_gap(catalog: SqlCatalog) -> None:
     assert catalog.get_bank("abuse").entry_count == 100
 
 
-def fold(changes: list[Change]) -> tuple[set[int], set[int]]:
-    """What an index that follows the changes holds: the keys of hashes and of vectors."""
-    hashes: dict[int, int] = {}
-    vectors: dict[int, int] = {}
+Stored = StoredHash | StoredVector | StoredLocal
+
+
+def fold(changes: list[Change]) -> tuple[set[int], set[int], set[int]]:
+    """What an index that follows the changes holds: the keys of hashes, of vectors and of local features."""
+    held: list[dict[int, int]] = [{}, {}, {}]
     for change in changes:
-        for held, removed, added in (
-            (hashes, change.removed_hashes, change.added_hashes),
-            (vectors, change.removed_vectors, change.added_vectors),
-        ):
-            for key in [key for key, bank in held.items() if bank == change.removed_bank]:
-                del held[key]
+        sides: list[tuple[Sequence[Stored], Sequence[Stored]]] = [
+            (change.removed_hashes, change.added_hashes),
+            (change.removed_vectors, change.added_vectors),
+            (change.removed_locals, change.added_locals),
+        ]
+        for kind, (removed, added) in zip(held, sides, strict=True):
+            for key in [key for key, bank in kind.items() if bank == change.removed_bank]:
+                del kind[key]
             for row in removed:
-                held.pop(row.key, None)
-            held.update({row.key: row.bank for row in added})
-    return set(hashes), set(vectors)
+                kind.pop(row.key, None)
+            kind.update({row.key: row.bank for row in added})
+    return set(held[0]), set(held[1]), set(held[2])
 
 
 OPERATIONS = st.lists(
@@ -314,35 +388,8 @@ def test_folding_the_changes_gives_what_is_live(
     seen += catalog.changes(len(seen), limit=1_000)
     hashes = {row.key for batch in catalog.live_hashes() for row in batch}
     vectors = {row.key for batch in catalog.live_vectors() for row in batch}
-    assert fold(seen) == fold(catalog.changes(0, limit=1_000)) == (hashes, vectors)
+    locals_ = {row.key for batch in catalog.live_locals() for row in batch}
+    assert fold(seen) == fold(catalog.changes(0, limit=1_000)) == (hashes, vectors, locals_)
     for bank in catalog.list_banks().items:
         assert len(catalog.list_entries(bank.id, limit=1_000).items) == bank.entry_count
     catalog.close()
-
-
-def test_a_newer_schema_is_refused(path: Path) -> None:
-    SqlCatalog.open(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(CatalogError, match="newer one; upgrade"):
-        SqlCatalog.open(path)
-
-
-@pytest.mark.parametrize("damage", ["junk", "header", "pages"])
-def test_a_damaged_file_is_refused_by_name(path: Path, damage: str) -> None:
-    catalog = SqlCatalog.open(path)
-    make(catalog)
-    catalog.add_hashes("abuse", [hash_entry(number) for number in range(500)])
-    catalog.close()
-    for left in path.parent.glob("*-wal"):
-        left.unlink()
-    raw = bytearray(path.read_bytes())
-    if damage == "junk":
-        raw = bytearray(os.urandom(len(raw)))
-    elif damage == "header":
-        raw[:16] = bytes(16)
-    else:
-        raw[8_192:20_480] = bytes(12_288)
-    path.write_bytes(raw)
-    with pytest.raises(CatalogError, match=str(path)):
-        SqlCatalog.open(path)

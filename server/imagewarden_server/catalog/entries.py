@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, text, update
 
+from imagewarden_server.catalog.features import encode_features
 from imagewarden_server.catalog.rows import entry_of, micros, moment, summaries, vector_bytes
-from imagewarden_server.catalog.tables import banks, entries, hashes, vectors
+from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
 from imagewarden_server.matching.ports import EntryPatch
 from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
@@ -53,7 +54,17 @@ def entries_with_signals(connection: Connection, bank_id: str, rows: Sequence[An
         .group_by(vectors.c.entry_key, vectors.c.type, vectors.c.model)
         .order_by(vectors.c.type)
     )
-    signals = summaries(hash_rows, vector_rows)
+    local_rows = connection.execute(
+        select(
+            local_features.c.entry_key,
+            local_features.c.extractor,
+            func.count().label("views"),
+            func.sum(local_features.c.keypoints).label("keypoints"),
+        )
+        .where(local_features.c.entry_key.in_(keys))
+        .group_by(local_features.c.entry_key, local_features.c.extractor)
+    )
+    signals = summaries(hash_rows, vector_rows, local_rows)
     return [entry_of(row, bank_id, signals.get(row.key, ()), getattr(row, "thumbnail", None)) for row in rows]
 
 
@@ -125,7 +136,7 @@ def insert_entries(connection: Connection, bank_key: int, new: Sequence[tuple[st
 
 
 def insert_signals(connection: Connection, bank_key: int, first: int, new: Sequence[NewEntry]) -> None:
-    """Insert the hashes and vectors of entries whose keys follow each other from `first`."""
+    """Insert the hashes, vectors and local features of entries whose keys follow each other from `first`."""
     hash_rows = [
         {
             "entry_key": key,
@@ -145,15 +156,30 @@ def insert_signals(connection: Connection, bank_key: int, first: int, new: Seque
             "space": signal.space.value,
             "model": signal.model,
             "data": vector_bytes(vector),
+            "mean": signal.mean,
+            "deviation": signal.deviation,
         }
         for key, entry in enumerate(new, first)
         for signal in entry.vectors
         for vector in signal.vectors
     ]
+    local_rows = [
+        {
+            "entry_key": key,
+            "bank_key": bank_key,
+            "extractor": local.extractor,
+            "keypoints": len(local.features.points),
+            "data": encode_features(local.features),
+        }
+        for key, entry in enumerate(new, first)
+        for local in entry.local
+    ]
     if hash_rows:
         connection.execute(insert(hashes), hash_rows)
     if vector_rows:
         connection.execute(insert(vectors), vector_rows)
+    if local_rows:
+        connection.execute(insert(local_features), local_rows)
 
 
 def patched(patch: EntryPatch) -> dict[str, Any]:

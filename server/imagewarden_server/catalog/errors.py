@@ -1,7 +1,11 @@
-"""Why a catalogue cannot be opened."""
+"""Why a catalogue cannot be opened or read."""
 
 from __future__ import annotations
 
 
 class CatalogError(Exception):
     """The catalogue cannot be opened: the message names the file, what is wrong with it, and what to do."""
+
+
+class DamagedFeatures(CatalogError):
+    """Stored local features are not what was written: the message says what is wrong with them."""

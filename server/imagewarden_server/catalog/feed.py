@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, select
 
-from imagewarden_server.catalog.rows import hash_of, vector_of
-from imagewarden_server.catalog.tables import changes, entries, hashes, vectors
-from imagewarden_server.matching.ports import Change, StoredHash, StoredVector
-from imagewarden_server.matching.types import EntryState, SignalType, Vectors, VectorSpace
+from imagewarden_server.catalog.rows import hash_of, local_of, vector_of
+from imagewarden_server.catalog.tables import changes, entries, hashes, local_features, vectors
+from imagewarden_server.matching.ports import Change, StoredHash, StoredLocal, StoredVector
+from imagewarden_server.matching.types import EntryState, LocalFeatures, SignalType, Vectors, VectorSpace
 
 _BATCH = 10_000
+_NO_FEATURES = LocalFeatures(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8), 1.0)
 _ACTIVE = EntryState.ACTIVE.value
 
 Detail = dict[str, Any]
@@ -30,18 +32,19 @@ def added(first_entry: int, last_entry: int) -> Detail:
 
 def removed(connection: Connection, entry_keys: Sequence[int]) -> Detail:
     """The detail of a change that takes entries out: to be made before their rows go."""
-    hash_rows = connection.execute(
-        select(hashes.c.key, hashes.c.bank_key, hashes.c.type, hashes.c.value).where(hashes.c.entry_key.in_(entry_keys))
-    )
-    vector_rows = connection.execute(
-        select(vectors.c.key, vectors.c.bank_key, vectors.c.space, vectors.c.model).where(
-            vectors.c.entry_key.in_(entry_keys)
-        )
-    )
+    hash_rows = connection.execute(_of(hashes, entry_keys, "type", "value"))
+    vector_rows = connection.execute(_of(vectors, entry_keys, "space", "model"))
+    local_rows = connection.execute(_of(local_features, entry_keys, "extractor"))
     return {
-        "hashes_out": [[row.key, row.bank_key, row.type, row.value.hex()] for row in hash_rows],
-        "vectors_out": [[row.key, row.bank_key, row.space, row.model] for row in vector_rows],
+        "hashes_out": [[row.key, row.bank_key, row.type, row.value.hex(), row.entry_key] for row in hash_rows],
+        "vectors_out": [[row.key, row.bank_key, row.space, row.model, row.entry_key] for row in vector_rows],
+        "locals_out": [[row.key, row.bank_key, row.extractor, row.entry_key] for row in local_rows],
     }
+
+
+def _of(table: Any, entry_keys: Sequence[int], *names: str) -> Any:
+    columns = [table.c[name] for name in ("key", "bank_key", "entry_key", *names)]
+    return select(*columns).where(table.c.entry_key.in_(entry_keys)).order_by(table.c.key)
 
 
 def bank_removed(bank_key: int) -> Detail:
@@ -63,25 +66,36 @@ def read_changes(connection: Connection, after: int, limit: int, no_vector: Vect
 def _change(connection: Connection, revision: int, detail: Detail, no_vector: Vectors) -> Change:
     hashes_in: list[StoredHash] = []
     vectors_in: list[StoredVector] = []
+    locals_in: list[StoredLocal] = []
     if "in" in detail:
         first, last = detail["in"]
-        hash_query = _active(hashes).where(hashes.c.entry_key.between(first, last)).order_by(hashes.c.key)
-        vector_query = _active(vectors).where(vectors.c.entry_key.between(first, last)).order_by(vectors.c.key)
-        hashes_in = [hash_of(row) for row in connection.execute(hash_query)]
-        vectors_in = [vector_of(row) for row in connection.execute(vector_query)]
+
+        def rows(table: Any) -> Any:
+            query = _active(table).where(table.c.entry_key.between(first, last)).order_by(table.c.key)
+            return connection.execute(query)
+
+        hashes_in = [hash_of(row) for row in rows(hashes)]
+        vectors_in = [vector_of(row) for row in rows(vectors)]
+        locals_in = [local_of(row) for row in rows(local_features)]
+    # Changes that were written before there were local features name no entry: what goes out is found by its key.
     return Change(
         revision=revision,
         removed_bank=detail.get("bank_out"),
         removed_hashes=[
-            StoredHash(key, bank, SignalType(type_), bytes.fromhex(value))
-            for key, bank, type_, value in detail.get("hashes_out", ())
+            StoredHash(key, bank, SignalType(type_), bytes.fromhex(value), *(entry or [0]))
+            for key, bank, type_, value, *entry in detail.get("hashes_out", ())
         ],
         removed_vectors=[
-            StoredVector(key, bank, VectorSpace(space), model, no_vector)
-            for key, bank, space, model in detail.get("vectors_out", ())
+            StoredVector(key, bank, VectorSpace(space), model, no_vector, *(entry or [0]))
+            for key, bank, space, model, *entry in detail.get("vectors_out", ())
+        ],
+        removed_locals=[
+            StoredLocal(key, bank, entry, extractor, _NO_FEATURES)
+            for key, bank, extractor, entry in detail.get("locals_out", ())
         ],
         added_hashes=hashes_in,
         added_vectors=vectors_in,
+        added_locals=locals_in,
     )
 
 
@@ -90,11 +104,11 @@ def _active(table: Any) -> Any:
     return select(table).join(entries, entries.c.key == table.c.entry_key).where(entries.c.state == _ACTIVE)
 
 
-def live_rows(connection: Connection, table: Any) -> Iterator[list[Any]]:
+def live_rows(connection: Connection, table: Any, size: int = _BATCH) -> Iterator[list[Any]]:
     """All rows of a signal table whose entries take part in checks, in batches by key."""
     after = 0
     while True:
-        batch = connection.execute(_active(table).where(table.c.key > after).order_by(table.c.key).limit(_BATCH)).all()
+        batch = connection.execute(_active(table).where(table.c.key > after).order_by(table.c.key).limit(size)).all()
         if not batch:
             return
         yield list(batch)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from imagewarden_server.matching.ports import StoredHash, StoredVector
+from imagewarden_server.catalog.errors import DamagedFeatures
+from imagewarden_server.catalog.features import decode_features
+from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import (
     Action,
     Bank,
@@ -102,7 +104,7 @@ def entry_of(row: Row, bank_id: str, signals: Sequence[SignalSummary] = (), thum
 
 def hash_of(row: Row) -> StoredHash:
     """A hash as the index needs it."""
-    return StoredHash(row.key, row.bank_key, SignalType(row.type), row.value)
+    return StoredHash(row.key, row.bank_key, SignalType(row.type), row.value, row.entry_key)
 
 
 def vector_bytes(vector: Vectors) -> bytes:
@@ -113,15 +115,35 @@ def vector_bytes(vector: Vectors) -> bytes:
 def vector_of(row: Row) -> StoredVector:
     """A vector as the index needs it."""
     data = np.frombuffer(row.data, dtype="<f4").astype(np.float32, copy=False)
-    return StoredVector(row.key, row.bank_key, VectorSpace(row.space), row.model, data)
+    space = VectorSpace(row.space)
+    return StoredVector(row.key, row.bank_key, space, row.model, data, row.entry_key, row.mean, row.deviation)
 
 
-def summaries(hash_rows: Iterable[Row], vector_rows: Iterable[Row]) -> dict[int, list[SignalSummary]]:
+def local_of(row: Row) -> StoredLocal:
+    """Local features as the index needs them.
+
+    Raises:
+        DamagedFeatures: they are not what was written.
+    """
+    try:
+        features = decode_features(row.data)
+    except DamagedFeatures as error:
+        raise DamagedFeatures(
+            f"row {row.key} of local_features is damaged ({error}); restore the newest copy of the catalogue, or "
+            f"delete the entry of key {row.entry_key}"
+        ) from error
+    return StoredLocal(row.key, row.bank_key, row.entry_key, row.extractor, features)
+
+
+def summaries(
+    hash_rows: Iterable[Row], vector_rows: Iterable[Row], local_rows: Iterable[Row]
+) -> dict[int, list[SignalSummary]]:
     """The signals of entries in short, by the entry's key.
 
     Args:
         hash_rows: entry_key, type, value, quality.
         vector_rows: entry_key, type, model, views, bytes; one a type and model.
+        local_rows: entry_key, extractor, views, keypoints; one an extractor.
     """
     found: dict[int, list[SignalSummary]] = {}
     for row in hash_rows:
@@ -129,5 +151,8 @@ def summaries(hash_rows: Iterable[Row], vector_rows: Iterable[Row]) -> dict[int,
         found.setdefault(row.entry_key, []).append(summary)
     for row in vector_rows:
         summary = SignalSummary(SignalType(row.type), model=row.model, views=row.views, dimensions=row.bytes // 4)
+        found.setdefault(row.entry_key, []).append(summary)
+    for row in local_rows:
+        summary = SignalSummary(SignalType.LOCAL, model=row.extractor, views=row.views, keypoints=row.keypoints)
         found.setdefault(row.entry_key, []).append(summary)
     return found

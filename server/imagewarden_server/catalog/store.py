@@ -29,12 +29,13 @@ from imagewarden_server.catalog.rows import (
     bank_of,
     entry_of,
     hash_of,
+    local_of,
     micros,
     new_entry_id,
     thresholds_json,
     vector_of,
 )
-from imagewarden_server.catalog.tables import banks, entries, hashes, meta, vectors
+from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, meta, vectors
 from imagewarden_server.catalog.transactions import Ledger, last_revision
 from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists
 from imagewarden_server.matching.ports import (
@@ -45,6 +46,7 @@ from imagewarden_server.matching.ports import (
     Idempotency,
     Page,
     StoredHash,
+    StoredLocal,
     StoredVector,
     Written,
 )
@@ -62,6 +64,8 @@ from imagewarden_server.matching.types import (
 T = TypeVar("T")
 
 _NO_VECTOR = np.empty(0, np.float32)
+_LOCAL_BATCH = 500
+"""Rows of local features a batch: each may have a hundred kilobytes."""
 
 
 class SqlCatalog:
@@ -329,14 +333,17 @@ class SqlCatalog:
         """The entries that stored vectors belong to."""
         return self._entries_by(vectors, keys)
 
+    def entries_by_key(self, keys: Sequence[int]) -> dict[int, Entry]:
+        """The entries of these keys."""
+        return self._entries_by(entries, keys)
+
     def _entries_by(self, table: Any, keys: Sequence[int]) -> dict[int, Entry]:
         if not keys:
             return {}
-        query = (
-            select(table.c.key.label("signal_key"), banks.c.id.label("bank_id"), *_without_blobs())
-            .join(entries, entries.c.key == table.c.entry_key)
-            .join(banks, banks.c.key == entries.c.bank_key)
-        )
+        query = select(table.c.key.label("signal_key"), banks.c.id.label("bank_id"), *_without_blobs())
+        if table is not entries:
+            query = query.join(entries, entries.c.key == table.c.entry_key)
+        query = query.join(banks, banks.c.key == entries.c.bank_key)
         found: dict[int, Entry] = {}
         distinct = list(dict.fromkeys(keys))
         with self._ledger.reading() as connection:
@@ -361,6 +368,16 @@ class SqlCatalog:
         with self._ledger.reading() as connection:
             for batch in feed.live_rows(connection, vectors):
                 yield [vector_of(row) for row in batch]
+
+    def live_locals(self) -> Iterator[list[StoredLocal]]:
+        """All local features of active entries, in batches.
+
+        Raises:
+            DamagedFeatures: a row is not what was written.
+        """
+        with self._ledger.reading() as connection:
+            for batch in feed.live_rows(connection, local_features, _LOCAL_BATCH):
+                yield [local_of(row) for row in batch]
 
 
 def _without_blobs() -> list[Any]:

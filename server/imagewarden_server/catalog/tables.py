@@ -1,13 +1,14 @@
 """The catalogue's tables, as the newest migration leaves them.
 
-Keys are never used again (AUTOINCREMENT): the index knows hashes and vectors by them, and a key that came back with
-another meaning would make it lie.
+Keys are never used again (AUTOINCREMENT): the index knows hashes, vectors and local features by them, and a key that
+came back with another meaning would make it lie.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    REAL,
     Boolean,
     Column,
     ForeignKey,
@@ -66,6 +67,7 @@ entries = Table(
     Column("create_time", Integer, nullable=False),
     Column("update_time", Integer, nullable=False),
     Index("entries_by_id", "bank_key", "id", unique=True),
+    Index("entries_by_key", "bank_key", "key"),
     Index("entries_by_external_id", "bank_key", "external_id"),
     Index("entries_by_expire_time", "expire_time", sqlite_where=text("expire_time IS NOT NULL")),
     sqlite_autoincrement=True,
@@ -96,7 +98,24 @@ vectors = Table(
     Column("space", String(16), nullable=False),
     Column("model", String(64), nullable=False),
     Column("data", LargeBinary, nullable=False),
+    # A query's score is (cosine - mean) / deviation.
+    Column("mean", REAL, nullable=False, server_default=text("0")),
+    Column("deviation", REAL, nullable=False, server_default=text("1")),
     Index("vectors_by_entry", "entry_key"),
+    sqlite_autoincrement=True,
+)
+
+# One row a view; `data` is as `features` encodes it.
+local_features = Table(
+    "local_features",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("entry_key", Integer, ForeignKey("entries.key", ondelete="CASCADE"), nullable=False),
+    Column("bank_key", Integer, nullable=False),
+    Column("extractor", String(64), nullable=False),
+    Column("keypoints", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("local_features_by_entry", "entry_key"),
     sqlite_autoincrement=True,
 )
 
