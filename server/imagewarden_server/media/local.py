@@ -66,7 +66,7 @@ def extract(pixels: NDArray[np.uint8], *, keypoints: int = KEYPOINTS, side: int 
     points[:, 1] = (table[:, 1] + 0.5) / size[1] * min(1.0, 1 / aspect)
     points[:, 2] = table[:, 2] / side
     points[:, 3] = np.radians(table[:, 3])
-    return LocalFeatures(points, _root(raw[kept]), aspect)
+    return LocalFeatures(points, _root(raw[kept].astype(np.float32)), aspect)
 
 
 def mirrored(features: LocalFeatures) -> LocalFeatures:
@@ -85,10 +85,11 @@ def mirrored(features: LocalFeatures) -> LocalFeatures:
     return LocalFeatures(points, descriptors, features.aspect)
 
 
-def _root(raw: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _root(raw: NDArray[np.float32]) -> NDArray[np.uint8]:
     """RootSIFT of SIFT descriptors [n, 128]: the square root of each one's share, so that a product is Hellinger's."""
     share = raw / np.maximum(raw.sum(1, keepdims=True), 1e-9)
-    return np.minimum(np.rint(UNIT * np.sqrt(share)), 255).astype(np.uint8)
+    whole: NDArray[np.float32] = np.rint(UNIT * np.sqrt(share))
+    return np.minimum(whole, 255).astype(np.uint8)
 
 
 def _spread(table: NDArray[np.float64], size: tuple[int, int], keypoints: int) -> NDArray[np.intp]:

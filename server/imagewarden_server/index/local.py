@@ -1,0 +1,322 @@
+"""Which stored pictures do a query's keypoints vote for? An inverted file over a visual vocabulary.
+
+Each descriptor is a word and a signature of 64 bits (see `vocabulary`). A query's keypoint votes for a picture where it
+has a descriptor of one of the same few words whose signature differs in few bits: the nearer, and the rarer the word,
+the more. A keypoint votes once for a picture, so that no repeated pattern wins by repetition, and only votes count
+together that agree on how far the picture is turned and scaled (weak geometric consistency: Jegou, Douze, Schmid,
+ECCV 2008). The query's mirror image votes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagewarden_server.index.errors import DuplicateKey, WrongShape
+from imagewarden_server.index.vocabulary import Vocabulary, load_vocabulary
+from imagewarden_server.media.local import DESCRIPTOR_SIZE, mirrored
+from imagewarden_server.media.types import LocalFeatures
+
+Arrays = Mapping[str, NDArray[Any]]
+
+ASSIGNED = 3
+"""In how many of its nearest words a query's descriptor is looked for."""
+
+RADIUS = 22
+"""At most this many of 64 bits differ between signatures that are alike."""
+
+_SIGMA = 16.0
+_TURNS = 16
+_SCALES = 12
+_OCTAVE = 2.0
+"""Bins of scale an octave."""
+
+_SMALL = 64
+"""Segments of fewer sets than this are made anew with each addition."""
+
+_WEIGHT = np.exp(-((np.arange(65) / _SIGMA) ** 2)).astype(np.float32)
+
+
+@dataclass(slots=True)
+class _Set:
+    """One set of features, with the words and signatures of its descriptors."""
+
+    key: int
+    entry: int
+    features: LocalFeatures
+    words: NDArray[np.uint16]
+    signatures: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segment:
+    """Postings of the sets in places [first, last), by word: those of word w are [begins[w], begins[w + 1])."""
+
+    first: int
+    last: int
+    begins: NDArray[np.int64]
+    places: NDArray[np.int32]
+    signatures: NDArray[np.uint64]
+    poses: NDArray[np.float32]
+    """float32 [n, 2]: orientation and size as the bins count them."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.begins.nbytes + self.places.nbytes + self.signatures.nbytes + self.poses.nbytes
+
+
+class LocalIndex:
+    """Local features by key; votes may run beside each other, changes alone: the holder locks."""
+
+    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
+        self._vocabulary = vocabulary or load_vocabulary()
+        self._sets: list[_Set | None] = []
+        self._place: dict[int, int] = {}
+        self._of_entry: dict[int, list[int]] = {}
+        self._segments: list[_Segment] = []
+        self._live = np.zeros(0, np.bool_)
+
+    def __len__(self) -> int:
+        """How many sets it holds."""
+        return len(self._place)
+
+    def __contains__(self, key: int) -> bool:
+        """Whether it holds a key."""
+        return key in self._place
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of memory it takes, without the vocabulary."""
+        held = (one for one in self._sets if one is not None)
+        sets = sum(
+            one.features.points.nbytes + one.features.descriptors.nbytes + one.words.nbytes + one.signatures.nbytes
+            for one in held
+        )
+        return sets + sum(one.nbytes for one in self._segments) + self._live.nbytes
+
+    def get(self, key: int) -> LocalFeatures:
+        """The features of a key; KeyError where it is not there."""
+        return self._at(key).features
+
+    def entry_of(self, key: int) -> int:
+        """The entry that a key's features are of; KeyError where it is not there."""
+        return self._at(key).entry
+
+    def keys_of_entry(self, entry: int) -> list[int]:
+        """The keys of an entry's sets, in the order they came; none for an entry that is not there."""
+        return list(self._of_entry.get(entry, ()))
+
+    def add(self, keys: Sequence[int], entries: Sequence[int], features: Sequence[LocalFeatures]) -> None:
+        """Add sets of features, each with the entry it is of.
+
+        Raises:
+            DuplicateKey: a key is there already, or given twice; nothing was added.
+            WrongShape: features are not points float32 [n, 4] and descriptors uint8 [n, 128]; nothing was added.
+        """
+        again = sorted({key for key in keys if key in self._place or list(keys).count(key) > 1})
+        if again:
+            raise DuplicateKey(f"local features of key {again[0]} are there already, or twice among the new ones")
+        for key, one in zip(keys, features, strict=True):
+            _check(key, one)
+        projected = [self._vocabulary.project(one.descriptors) for one in features]
+        words = [self._vocabulary.nearest(rows)[:, 0] for rows in projected]
+        self._append(
+            [
+                _Set(key, entry, one, word.astype(np.uint16), self._vocabulary.sign(rows, word))
+                for key, entry, one, rows, word in zip(keys, entries, features, projected, words, strict=True)
+            ]
+        )
+
+    def remove(self, keys: Sequence[int]) -> None:
+        """Remove keys; those that are not there are no error."""
+        for key in keys:
+            place = self._place.pop(key, None)
+            if place is None:
+                continue
+            entry = self._at_place(place).entry
+            self._of_entry[entry].remove(key)
+            if not self._of_entry[entry]:
+                del self._of_entry[entry]
+            self._sets[place] = None
+            self._live[place] = False
+        if 2 * len(self._place) < len(self._sets):
+            kept = [one for one in self._sets if one is not None]
+            self._sets, self._segments, self._live = [], [], np.zeros(0, np.bool_)
+            self._place, self._of_entry = {}, {}
+            self._append(kept)
+
+    def vote(self, features: LocalFeatures, k: int) -> list[tuple[int, float, bool]]:
+        """The k sets with the most votes: key, votes, and whether the mirrored query found it; most votes first."""
+        if not self._place or not len(features.points):
+            return []
+        votes = np.stack([self._votes(features), self._votes(mirrored(features))])
+        best = votes.max(0)
+        found = np.flatnonzero(best > 0)
+        order = found[np.lexsort((found, -best[found]))][:k]
+        return [
+            (self._at_place(place).key, float(best[place]), bool(votes[1, place] > votes[0, place]))
+            for place in order.tolist()
+        ]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All there is, for `of`."""
+        held = [one for one in self._sets if one is not None]
+        return {
+            "keys": np.array([one.key for one in held], np.int64),
+            "entries": np.array([one.entry for one in held], np.int64),
+            "aspects": np.array([one.features.aspect for one in held], np.float64),
+            "counts": np.array([len(one.words) for one in held], np.int64),
+            "points": _joined([one.features.points for one in held], np.empty((0, 4), np.float32)),
+            "descriptors": _joined(
+                [one.features.descriptors for one in held], np.empty((0, DESCRIPTOR_SIZE), np.uint8)
+            ),
+            "words": _joined([one.words for one in held], np.empty(0, np.uint16)),
+            "signatures": _joined([one.signatures for one in held], np.empty(0, np.uint64)),
+            "vocabulary": np.frombuffer(bytes.fromhex(self._vocabulary.fingerprint), np.uint8),
+        }
+
+    @classmethod
+    def of(cls, arrays: Arrays, vocabulary: Vocabulary | None = None) -> LocalIndex:
+        """An index of what `arrays` gave; words of another vocabulary are found anew.
+
+        Raises:
+            WrongShape: the arrays do not fit each other.
+        """
+        made = cls(vocabulary)
+        counts = arrays["counts"]
+        total = int(counts.sum())
+        rows = {name: len(arrays[name]) for name in ("points", "descriptors", "words", "signatures")}
+        if set(rows.values()) != {total} or not len(counts) == len(arrays["keys"]) == len(arrays["entries"]):
+            raise WrongShape(f"the saved local features are of {total} keypoints, and the arrays have {rows} rows")
+        ends = np.cumsum(counts)
+        parts = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
+        features = [
+            LocalFeatures(arrays["points"][part].copy(), arrays["descriptors"][part].copy(), float(aspect))
+            for part, aspect in zip(parts, arrays["aspects"], strict=True)
+        ]
+        keys, entries = arrays["keys"].tolist(), arrays["entries"].tolist()
+        if arrays["vocabulary"].tobytes().hex() != made._vocabulary.fingerprint:
+            made.add(keys, entries, features)
+            return made
+        for key, one in zip(keys, features, strict=True):
+            _check(key, one)
+        made._append(
+            [
+                _Set(key, entry, one, arrays["words"][part].copy(), arrays["signatures"][part].copy())
+                for key, entry, one, part in zip(keys, entries, features, parts, strict=True)
+            ]
+        )
+        return made
+
+    def _at(self, key: int) -> _Set:
+        return self._at_place(self._place[key])
+
+    def _at_place(self, place: int) -> _Set:
+        found = self._sets[place]
+        if found is None:
+            raise KeyError(place)
+        return found
+
+    def _append(self, sets: Sequence[_Set]) -> None:
+        if not sets:
+            return
+        first = len(self._sets)
+        self._sets.extend(sets)
+        self._live = np.concatenate([self._live, np.ones(len(sets), np.bool_)])
+        for place, one in enumerate(sets, first):
+            self._place[one.key] = place
+            self._of_entry.setdefault(one.entry, []).append(one.key)
+        # A segment swallows those before it that are not much larger than itself: there are few, and each posting is
+        # sorted anew only as often as their number's logarithm says.
+        while self._segments:
+            before = self._segments[-1]
+            if before.last - before.first > max(_SMALL, 2 * (len(self._sets) - first)):
+                break
+            first = self._segments.pop().first
+        self._segments.append(self._segment(first, len(self._sets)))
+
+    def _segment(self, first: int, last: int) -> _Segment:
+        held = [(place, one) for place, one in enumerate(self._sets[first:last], first) if one is not None]
+        words = _joined([one.words for _, one in held], np.empty(0, np.uint16))
+        order = np.argsort(words, kind="stable")
+        begins = np.searchsorted(words[order], np.arange(self._vocabulary.words + 1))
+        places = np.repeat(
+            np.array([place for place, _ in held], np.int32), np.array([len(one.words) for _, one in held], np.int64)
+        )
+        points = _joined([one.features.points for _, one in held], np.empty((0, 4), np.float32))
+        signatures = _joined([one.signatures for _, one in held], np.empty(0, np.uint64))
+        return _Segment(first, last, begins.astype(np.int64), places[order], signatures[order], _poses(points)[order])
+
+    def _votes(self, features: LocalFeatures) -> NDArray[np.float32]:
+        """Votes for all places."""
+        vocabulary = self._vocabulary
+        projected = vocabulary.project(features.descriptors)
+        words = vocabulary.nearest(projected, ASSIGNED)
+        signatures = vocabulary.sign(projected, words).ravel()
+        voters = np.repeat(np.arange(len(words)), ASSIGNED)
+        poses = _poses(features.points)
+        found: list[tuple[NDArray[Any], ...]] = []
+        for segment in self._segments:
+            begins = segment.begins[words.ravel()]
+            lengths = segment.begins[words.ravel() + 1] - begins
+            rows = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+            bits = np.bitwise_count(segment.signatures[rows] ^ np.repeat(signatures, lengths))
+            near = np.flatnonzero(bits <= RADIUS)
+            rows = rows[near]
+            asked = np.repeat(np.arange(len(signatures)), lengths)[near]
+            weight = _WEIGHT[bits[near]] * vocabulary.idf[words.ravel()[asked]] ** 2
+            found.append((voters[asked], segment.places[rows], weight, segment.poses[rows]))
+        voter, place, weight, pose = (np.concatenate(part) for part in zip(*found, strict=True))
+        alive = self._live[place]
+        voter, place, weight, pose = voter[alive], place[alive], weight[alive], pose[alive]
+        # One vote a keypoint and picture: the best.
+        order = np.lexsort((-weight, place, voter))
+        voter, place, weight, pose = voter[order], place[order], weight[order], pose[order]
+        first = np.ones(len(voter), np.bool_)
+        first[1:] = (voter[1:] != voter[:-1]) | (place[1:] != place[:-1])
+        voter, place, weight, pose = voter[first], place[first], weight[first], pose[first]
+        return self._agreeing(place, weight, poses[voter] - pose)
+
+    def _agreeing(
+        self, place: NDArray[np.int32], weight: NDArray[np.float32], pose: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The most votes for each place that agree on turn and scale, to two bins of each."""
+        there, compact = np.unique(place, return_inverse=True)
+        turn = np.floor(pose[:, 0]).astype(np.int64) % _TURNS
+        scale = np.clip(np.floor(pose[:, 1]).astype(np.int64) + _SCALES // 2, 0, _SCALES - 1)
+        cell = (compact * _TURNS + turn) * _SCALES + scale
+        table = np.bincount(cell, weight, len(there) * _TURNS * _SCALES).reshape(len(there), _TURNS, _SCALES)
+        table += np.roll(table, -1, axis=1)
+        table[:, :, :-1] += table[:, :, 1:].copy()
+        votes = np.zeros(len(self._sets), np.float32)
+        votes[there] = table.reshape(len(there), -1).max(1) if len(there) else 0
+        return votes
+
+
+def _poses(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Orientation and size of keypoints in bins, float32 [n, 2]: the differences of two say turn and scale."""
+    return np.stack(
+        [points[:, 3] * np.float32(_TURNS / (2 * np.pi)), np.log2(np.maximum(points[:, 2], 1e-6)) * _OCTAVE], axis=1
+    ).astype(np.float32)
+
+
+def _joined(parts: Sequence[NDArray[Any]], none: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else none
+
+
+def _check(key: int, features: LocalFeatures) -> None:
+    points, descriptors = features.points, features.descriptors
+    if (
+        points.dtype != np.float32
+        or descriptors.dtype != np.uint8
+        or points.shape != (len(descriptors), 4)
+        or descriptors.shape[1:] != (DESCRIPTOR_SIZE,)
+    ):
+        raise WrongShape(
+            f"local features are points float32 [n, 4] and descriptors uint8 [n, {DESCRIPTOR_SIZE}], and those of key "
+            f"{key} are {points.dtype} {points.shape} and {descriptors.dtype} {descriptors.shape}"
+        )

@@ -1,0 +1,100 @@
+"""The visual vocabulary: which of a few thousand words a descriptor is, and 64 bits that say where in the word it lies.
+
+Hamming embedding (Jegou, Douze, Schmid, ECCV 2008: Hamming Embedding and Weak Geometric Consistency for Large Scale
+Image Search): a descriptor is projected, the nearest centroid is its word, and each bit of its signature says on which
+side of the word's median it is in one dimension. Two descriptors of one word are alike where few bits differ.
+
+`tools/fit_local_vocabulary.py` makes the file: see docs/local-features.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagewarden_server.index.errors import WrongShape
+
+VOCABULARY = Path(__file__).parent / "data" / "local-vocabulary.npz"
+BITS = 64
+
+Words = NDArray[np.uint16]
+Signatures = NDArray[np.uint64]
+
+_DESCRIPTOR = 128
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """What `load_vocabulary` read.
+
+    Attributes:
+        mean: float32 [128], in the unit of descriptors.
+        projection: float32 [128, 64]: orthonormal columns.
+        centroids: float32 [words, 64].
+        medians: float32 [words, 64]: of the projected descriptors of each word.
+        idf: float32 [words]: how much a word says: the logarithm of how few pictures have it, about 1 in the mean.
+        fingerprint: of all of these; words and signatures of other vocabularies are not comparable.
+    """
+
+    mean: NDArray[np.float32]
+    projection: NDArray[np.float32]
+    centroids: NDArray[np.float32]
+    medians: NDArray[np.float32]
+    idf: NDArray[np.float32]
+    fingerprint: str
+
+    @property
+    def words(self) -> int:
+        """How many words there are."""
+        return len(self.centroids)
+
+    def project(self, descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Descriptors uint8 [n, 128] as float32 [n, 64].
+
+        Raises:
+            WrongShape: these are other descriptors.
+        """
+        if descriptors.dtype != np.uint8 or descriptors.shape[1:] != (_DESCRIPTOR,):
+            raise WrongShape(f"local descriptors are uint8 [n, 128], and {descriptors.dtype} {descriptors.shape} came")
+        return (descriptors.astype(np.float32) - self.mean) @ self.projection
+
+    def nearest(self, projected: NDArray[np.float32], count: int = 1) -> NDArray[np.int64]:
+        """The `count` nearest words of each row, nearest first: int64 [n, count]."""
+        half_norms = (self.centroids**2).sum(1) / 2
+        answer = np.empty((len(projected), count), np.int64)
+        for begin in range(0, len(projected), _BLOCK):
+            distance = half_norms - projected[begin : begin + _BLOCK] @ self.centroids.T
+            if count == 1:
+                answer[begin : begin + _BLOCK, 0] = distance.argmin(1)
+                continue
+            some = np.argpartition(distance, count - 1, axis=1)[:, :count]
+            order = np.argsort(np.take_along_axis(distance, some, 1), axis=1, kind="stable")
+            answer[begin : begin + _BLOCK] = np.take_along_axis(some, order, 1)
+        return answer
+
+    def sign(self, projected: NDArray[np.float32], words: NDArray[np.int64]) -> Signatures:
+        """The signatures of projected rows [n, 64] in words [n] or [n, m]: uint64 of the shape of `words`."""
+        rows = projected if words.ndim == 1 else projected[:, None]
+        bits = np.packbits(rows > self.medians[words], axis=-1)
+        return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
+
+
+@functools.cache
+def load_vocabulary(path: Path = VOCABULARY) -> Vocabulary:
+    """Read a vocabulary, once."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with np.load(path, allow_pickle=False) as stored:
+        return Vocabulary(
+            stored["mean"].astype(np.float32),
+            stored["projection"].astype(np.float32),
+            stored["centroids"].astype(np.float32),
+            stored["medians"].astype(np.float32),
+            stored["idf"].astype(np.float32),
+            digest,
+        )
