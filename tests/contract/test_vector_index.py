@@ -1,28 +1,63 @@
-"""What every VectorIndex does: the exact one, usearch's while it scans, and usearch's graph."""
+"""What every index of vectors does: the exact one, usearch's graph, an entry's vectors without a graph and with one."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from imagewarden_server.index import DuplicateKey, ExactVectorIndex, NotUnitVector, UsearchVectorIndex, WrongShape
-from imagewarden_server.index.vectors import Matrix
+from imagewarden_server.index import (
+    DuplicateKey,
+    EntryVectors,
+    ExactVectorIndex,
+    NotUnitVector,
+    UsearchVectorIndex,
+    WrongShape,
+)
+from imagewarden_server.index.vectors import Matrix, read_arrays, write_arrays
 
 DIMENSIONS = 32
 
-Index = ExactVectorIndex | UsearchVectorIndex
+
+class Entries(EntryVectors):
+    """Two views an entry, without a graph."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__(dimensions)
+
+    def add(self, keys: Sequence[int], vectors: Matrix) -> None:  # type: ignore[override]
+        super().add(keys, [key // 2 for key in keys], vectors)
+
+    def save(self, path: Path) -> None:
+        write_arrays(path, self.arrays())
+
+    @classmethod
+    def load(cls, path: Path, dimensions: int) -> Entries:
+        made = cls(dimensions)
+        made.__dict__.update(EntryVectors.of(read_arrays(path), dimensions).__dict__)
+        return made
+
+
+class EntriesWithGraph(Entries):
+    """Two views an entry, with a graph from the first vector on."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__(dimensions)
+        self._graph_from = 0
+
+    def add(self, keys: Sequence[int], vectors: Matrix) -> None:  # type: ignore[override]
+        super().add(keys, vectors)
+        if self.wants_graph:
+            self.adopt(UsearchVectorIndex.built(*self.rows(), self.dimensions))
+
+
+Index = ExactVectorIndex | UsearchVectorIndex | Entries
 Make = Callable[[int], Index]
 
 
-class GraphOnly(UsearchVectorIndex):
-    """Never scans, however small it is."""
-
-    def __init__(self, dimensions: int, exact_up_to: int = 0) -> None:
-        super().__init__(dimensions, exact_up_to)
-
-
-@pytest.fixture(params=[ExactVectorIndex, UsearchVectorIndex, GraphOnly])
+@pytest.fixture(params=[ExactVectorIndex, UsearchVectorIndex, Entries, EntriesWithGraph])
 def kind(request: pytest.FixtureRequest) -> type[Index]:
     made: type[Index] = request.param
     return made
@@ -245,7 +280,7 @@ class TestUsearch:
         centres = generator.standard_normal((100, DIMENSIONS))
         raw = centres[generator.integers(0, 100, 4_000)] + 0.6 * generator.standard_normal((4_000, DIMENSIONS))
         vectors = np.asarray(raw / np.linalg.norm(raw, axis=1, keepdims=True), np.float32)
-        graph, exact = GraphOnly(DIMENSIONS), ExactVectorIndex(DIMENSIONS)
+        graph, exact = UsearchVectorIndex(DIMENSIONS), ExactVectorIndex(DIMENSIONS)
         for index in (graph, exact):
             index.add(list(range(3_900)), vectors[:3_900])
         found, expected = graph.search(vectors[3_900:], 10)[0], exact.search(vectors[3_900:], 10)[0]
@@ -257,7 +292,7 @@ class TestUsearch:
         generator = np.random.default_rng(1)
         centres = generator.standard_normal((60, DIMENSIONS))
         held: dict[int, Matrix] = {}
-        index = GraphOnly(DIMENSIONS)
+        index = UsearchVectorIndex(DIMENSIONS)
         following = 0
         for _ in range(3):
             if held:
@@ -273,15 +308,6 @@ class TestUsearch:
             index.add(keys, vectors)
             held.update(zip(keys, vectors, strict=True))
         assert nearest(index, np.stack(list(held.values()))) == list(held)
-
-    def test_it_finds_all_on_both_sides_of_the_size_that_is_scanned(self) -> None:
-        vectors = unit_vectors(60)
-        index = UsearchVectorIndex(DIMENSIONS, exact_up_to=50)
-        for key in range(60):
-            index.add([key], vectors[key : key + 1])
-            assert nearest(index, vectors[: key + 1]) == list(range(key + 1))
-        index.remove(list(range(20)))
-        assert nearest(index, vectors[20:]) == list(range(20, 60))
 
     def test_a_small_graph_that_is_mostly_removed_is_built_anew(self) -> None:
         vectors = unit_vectors(1_000)
@@ -304,11 +330,5 @@ class TestUsearch:
         fresh = index.rebuilt()
         assert not fresh.worn
         assert fresh.nbytes < index.nbytes
-        # Meanwhile:
-        index.remove([1_200])
-        index.add([9_000], vectors[:1])
-        index.add([7], vectors[7:8])
-        fresh.follow(index)
-        assert len(fresh) == len(index) == 1_150
-        assert nearest(fresh, vectors[[0, 7, 1_201]]) == [9_000, 7, 1_201]
-        assert 1_200 not in fresh
+        assert len(fresh) == len(index) == 1_149
+        assert sorted(fresh.keys.tolist()) == list(range(1_151, 2_300))

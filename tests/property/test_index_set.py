@@ -8,26 +8,32 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from tests.unit.index.rows import (
+    EXTRACTOR,
     MODEL,
     OTHER_MODEL,
     LoggedCatalog,
     Rows,
     hash_row,
+    local_features,
+    local_row,
     pdq,
     unit_vectors,
     vector_row,
+    without_features,
     without_vector,
 )
 
 from imagewarden_server.index import IndexSet, load_snapshot, open_index, save_snapshot
-from imagewarden_server.matching.ports import Change, StoredHash, StoredVector
-from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, HashSignal, SignalType, VectorSpace
+from imagewarden_server.matching.ports import Change, EntryHit, StoredHash, StoredLocal, StoredVector
+from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, HashSignal, SignalType, Vectors, VectorSpace
 
 BANKS = [1, 2, 3]
 POOL = unit_vectors(40)
 PDQ_POOL = [pdq(seed, flipped=bits) for seed in range(3) for bits in (0, 1, 15, 31, 32, 60)]
 
-Row = StoredHash | StoredVector
+SCALES = [(0.0, 1.0), (0.2, 0.1), (-0.1, 2.0)]
+
+Row = StoredHash | StoredVector | StoredLocal
 
 
 def hash_value(type_: SignalType, number: int) -> bytes:
@@ -59,8 +65,10 @@ class Histories(RuleBasedStateMachine):
                 removed_bank=bank,
                 removed_hashes=[row for row in removed if isinstance(row, StoredHash)],
                 removed_vectors=[without_vector(row) for row in removed if isinstance(row, StoredVector)],
+                removed_locals=[without_features(row) for row in removed if isinstance(row, StoredLocal)],
                 added_hashes=[row for row in added if isinstance(row, StoredHash)],
                 added_vectors=[row for row in added if isinstance(row, StoredVector)],
+                added_locals=[row for row in added if isinstance(row, StoredLocal)],
             )
         )
         self.oracle.apply([change])
@@ -82,17 +90,30 @@ class Histories(RuleBasedStateMachine):
             ),
             max_size=5,
         ),
+        features=st.lists(st.integers(0, 5), max_size=2),
+        scale=st.sampled_from(SCALES),
     )
     def add(
-        self, bank: int, hashes: list[tuple[SignalType, int]], vectors: list[tuple[VectorSpace, str, int]]
+        self,
+        bank: int,
+        hashes: list[tuple[SignalType, int]],
+        vectors: list[tuple[VectorSpace, str, int]],
+        features: list[int],
+        scale: tuple[float, float],
     ) -> object:
+        """One entry, as the catalogue has them: of one bank, with all its signals."""
         rows: list[Row] = []
+        entry = self.next_key
         for type_, number in hashes:
-            rows.append(hash_row(self.next_key, hash_value(type_, number), type_, bank))
+            rows.append(hash_row(self.next_key, hash_value(type_, number), type_, bank, entry))
             self.next_key += 1
         for space, model, number in vectors:
-            rows.append(vector_row(self.next_key, POOL[number], bank, space, model))
+            rows.append(vector_row(self.next_key, POOL[number], bank, space, model, entry, scale))
             self.next_key += 1
+        for seed in features:
+            rows.append(local_row(self.next_key, seed, bank, entry=entry))
+            self.next_key += 1
+        self.next_key += 1
         self.commit(rows, [])
         return multiple(*rows)
 
@@ -123,7 +144,7 @@ class Histories(RuleBasedStateMachine):
     def restart_from_a_rebuild_that_saw_later_rows(self, data: st.DataObject) -> None:
         revision = data.draw(st.integers(0, self.catalog.revision()))
         self.index = IndexSet(revision)
-        self.index.load_rows(self.catalog.live_hashes(), self.catalog.live_vectors())
+        self.index.load_rows(self.catalog.live_hashes(), self.catalog.live_vectors(), self.catalog.live_locals())
         self.index.apply(self.catalog.changes(revision, limit=10_000))
 
     @rule()
@@ -158,6 +179,44 @@ class Histories(RuleBasedStateMachine):
                     true = float(self.oracle.vectors[hit.key].vector @ POOL[hit.query])
                     assert abs(hit.value - true) < 2e-3
                 assert len({(hit.key, hit.query) for hit in hits}) == len(hits)
+            self.finds_the_same_entries(banks)
+
+    def finds_the_same_entries(self, banks: list[int]) -> None:
+        queries = POOL[5:9]
+        some = list(range(1, self.next_key, 3))
+        assert self.index.hash_distances(some, banks, PDQ_POOL[:4]) == self.oracle.hash_distances(
+            some, banks, PDQ_POOL[:4]
+        )
+        assert self.index.local_count(banks) == self.oracle.local_count(banks)
+        stored = self.index.local_features(range(self.next_key), banks, EXTRACTOR)
+        wanted = self.oracle.local_features(range(self.next_key), banks, EXTRACTOR)
+        assert [(row.key, row.entry, row.bank) for row in stored] == [(row.key, row.entry, row.bank) for row in wanted]
+        votes = self.index.find_local(banks, EXTRACTOR, local_features(3), 100)
+        same = {one.key for one in self.oracle.find_local(banks, EXTRACTOR, local_features(3), 100)}
+        assert {one.key for one in votes[: len(same)]} == same
+        for space, model, k in ((VectorSpace.COPY, MODEL, 2), (VectorSpace.LOGO, OTHER_MODEL, 100)):
+            self.assert_entries(
+                self.index.find_entries(banks, space, model, queries, k),
+                self.oracle.find_entries(banks, space, model, queries, k),
+                queries,
+            )
+            self.assert_entries(
+                self.index.score_entries(some, banks, space, model, queries),
+                self.oracle.score_entries(some, banks, space, model, queries),
+                queries,
+            )
+
+    def assert_entries(self, found: list[EntryHit], expected: list[EntryHit], queries: Vectors) -> None:
+        """Entries may be equally good: the scores must be the same, and each hit be what it says."""
+        values = [hit.value for hit in found]
+        np.testing.assert_allclose(values, [hit.value for hit in expected], atol=1e-4)
+        assert len({hit.entry for hit in found}) == len(found)
+        for hit in found:
+            row = self.oracle.vectors[hit.key]
+            cosine = float(row.vector @ queries[hit.query])
+            assert row.entry == hit.entry
+            assert abs(hit.cosine - cosine) < 1e-5
+            assert abs(hit.value - (cosine - row.mean) / row.deviation) < 1e-4
 
 
 TestHistories = Histories.TestCase

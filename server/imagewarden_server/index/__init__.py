@@ -1,11 +1,13 @@
 """The index over all signals of all banks: a cache of the catalogue, made for searching, saved as checked snapshots."""
 
+from imagewarden_server.index.entry_vectors import EntryVectors
 from imagewarden_server.index.errors import (
     DuplicateKey,
     IndexRefused,
     NotUnitVector,
     RevisionGap,
     SnapshotProblem,
+    WrongScale,
     WrongShape,
 )
 from imagewarden_server.index.graph import UsearchVectorIndex
@@ -17,6 +19,7 @@ from imagewarden_server.index.vectors import ExactVectorIndex, VectorIndex
 
 __all__ = [
     "DuplicateKey",
+    "EntryVectors",
     "ExactVectorIndex",
     "IndexInfo",
     "IndexRefused",
@@ -26,6 +29,7 @@ __all__ = [
     "SnapshotProblem",
     "UsearchVectorIndex",
     "VectorIndex",
+    "WrongScale",
     "WrongShape",
     "load_snapshot",
     "open_index",

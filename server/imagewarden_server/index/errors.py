@@ -1,8 +1,9 @@
 """What an index refuses, and why. Each message says which value it was; nothing has changed when one is raised.
 
 IndexRefused (ValueError)   what was given would poison the index
-├── WrongShape              a vector of other dimensions, a hash of another length
+├── WrongShape              a vector of other dimensions, a hash of another length, local features of another form
 ├── NotUnitVector           a vector that is not finite, or not of norm 1
+├── WrongScale              a mean or a deviation by which no score can be normalised
 └── DuplicateKey            a key that is there already
 RevisionGap                 a change is missing before this one
 SnapshotProblem             a snapshot cannot be believed or read
@@ -21,6 +22,10 @@ class WrongShape(IndexRefused):
 
 class NotUnitVector(IndexRefused):
     """A vector has a NaN or an infinity, or is not of norm 1: a NaN would rank first in every result."""
+
+
+class WrongScale(IndexRefused):
+    """A mean is not finite, or a deviation not finite and positive: every score would be one that matches, or none."""
 
 
 class DuplicateKey(IndexRefused):

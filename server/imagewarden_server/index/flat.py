@@ -6,7 +6,8 @@ in a row each, so that a block is four passes over memory without gaps: six time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ _GROWTH = 1.5
 
 Keys = NDArray[np.int64]
 Words = NDArray[np.uint64]
+Arrays = Mapping[str, NDArray[Any]]
 Found = tuple[Keys, NDArray[np.int64]]
 
 
@@ -45,6 +47,7 @@ class FlatHammingIndex:
     def __init__(self) -> None:
         self._words: Words = np.empty((_WORDS, _LEAST_ROOM), np.uint64)
         self._keys: Keys = np.empty(_LEAST_ROOM, np.int64)
+        self._entries: Keys = np.empty(_LEAST_ROOM, np.int64)
         self._count = 0
         self._greatest = -1
 
@@ -59,10 +62,10 @@ class FlatHammingIndex:
     @property
     def nbytes(self) -> int:
         """How many bytes of memory it takes."""
-        return self._words.nbytes + self._keys.nbytes
+        return self._words.nbytes + self._keys.nbytes + self._entries.nbytes
 
-    def add(self, keys: Sequence[int], hashes: Sequence[bytes]) -> None:
-        """Add hashes of 32 bytes; keys that are there already are left as they are.
+    def add(self, keys: Sequence[int], entries: Sequence[int], hashes: Sequence[bytes]) -> None:
+        """Add hashes of 32 bytes, each with the entry that has it; keys that are there already are left as they are.
 
         Raises:
             WrongShape: a hash is not of 32 bytes; nothing was added.
@@ -81,6 +84,7 @@ class FlatHammingIndex:
             self._resize(max(end, int(_GROWTH * len(self._keys))))
         self._words[:, self._count : end] = words[:, first]
         self._keys[self._count : end] = new
+        self._entries[self._count : end] = np.asarray(entries, np.int64)[first]
         self._count = end
         self._greatest = max(self._greatest, int(new[-1]))
 
@@ -95,6 +99,7 @@ class FlatHammingIndex:
         holes = gone[gone < left]
         self._words[:, holes] = self._words[:, movers]
         self._keys[holes] = self._keys[movers]
+        self._entries[holes] = self._entries[movers]
         self._count = left
         if left < len(self._keys) // 4:
             self._resize(max(_LEAST_ROOM, int(_GROWTH * left)))
@@ -104,10 +109,11 @@ class FlatHammingIndex:
         return np.flatnonzero(np.isin(self._keys[: self._count], keys))
 
     def _resize(self, room: int) -> None:
-        words, keys = np.empty((_WORDS, room), np.uint64), np.empty(room, np.int64)
+        words, keys, entries = np.empty((_WORDS, room), np.uint64), np.empty(room, np.int64), np.empty(room, np.int64)
         words[:, : self._count] = self._words[:, : self._count]
         keys[: self._count] = self._keys[: self._count]
-        self._words, self._keys = words, keys
+        entries[: self._count] = self._entries[: self._count]
+        self._words, self._keys, self._entries = words, keys, entries
 
     def search(self, queries: Sequence[bytes], distance: int) -> list[Found]:
         """Keys int64 and distances in bits of all hashes within `distance`, nearest first, at most `MOST_HITS` a query.
@@ -133,23 +139,48 @@ class FlatHammingIndex:
                     hits.append((self._keys[begin:end][near], distances[near].astype(np.int64)))
         return [_nearest(hits) for hits in found]
 
-    def arrays(self) -> tuple[Keys, NDArray[np.uint8]]:
-        """Copies of keys int64 [n] and hashes uint8 [n, 32]: what a snapshot keeps."""
+    def distances(self, entries: Sequence[int], queries: Sequence[bytes]) -> tuple[Keys, Keys, NDArray[np.int64]]:
+        """The given entries that have a hash here, with the nearest query's row and its distance in bits; exact.
+
+        Raises:
+            WrongShape: a query is not of 32 bytes.
+        """
+        wanted = as_words(queries)
+        places = np.flatnonzero(np.isin(self._entries[: self._count], np.asarray(entries, np.int64)))
+        if not len(places) or not len(queries):
+            nothing = np.empty(0, np.int64)
+            return nothing, nothing, nothing
+        differing = np.bitwise_count(self._words[:, places, None] ^ wanted[:, None, :]).sum(axis=0, dtype=np.int64)
+        query, owners = differing.argmin(axis=1), self._entries[places]
+        bits = differing.min(axis=1)
+        order = np.lexsort((query, bits, owners))
+        first = order[np.unique(owners[order], return_index=True)[1]]
+        return owners[first], query[first], bits[first]
+
+    def arrays(self) -> Arrays:
+        """Copies of keys and entries int64 [n] and hashes uint8 [n, 32]: what a snapshot keeps."""
         words = np.ascontiguousarray(self._words[:, : self._count].T)
-        return self._keys[: self._count].copy(), words.view(np.uint8).reshape(self._count, PDQ_BYTES)
+        return {
+            "keys": self._keys[: self._count].copy(),
+            "entries": self._entries[: self._count].copy(),
+            "values": words.view(np.uint8).reshape(self._count, PDQ_BYTES),
+        }
 
     @classmethod
-    def of(cls, keys: Keys, hashes: NDArray[np.uint8]) -> FlatHammingIndex:
+    def of(cls, arrays: Arrays) -> FlatHammingIndex:
         """An index of what `arrays` gave.
 
         Raises:
-            WrongShape: these are not n keys and hashes uint8 [n, 32].
+            WrongShape: these are not n keys, entries and hashes uint8 [n, 32].
         """
+        keys, hashes = arrays["keys"], arrays["values"]
+        if arrays["entries"].shape != keys.shape:
+            raise WrongShape(f"{len(arrays['entries'])} entries are not those of {len(keys)} PDQ hashes")
         if hashes.dtype != np.uint8 or hashes.shape != (len(keys), PDQ_BYTES):
             raise WrongShape(f"{hashes.dtype} {hashes.shape} are not {len(keys)} PDQ hashes of {PDQ_BYTES} bytes")
         made = cls()
         made._words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).T)
-        made._keys = keys.astype(np.int64)
+        made._keys, made._entries = keys.astype(np.int64), arrays["entries"].astype(np.int64)
         made._count = len(keys)
         made._greatest = int(keys.max()) if len(keys) else -1
         return made

@@ -1,4 +1,4 @@
-"""usearch's HNSW graph over f16 vectors, by cosine; exact while it is small.
+"""usearch's HNSW graph over f16 vectors, by cosine: near neighbours among more vectors than a product is quick for.
 
 usearch's own `remove` is never called. It hands the place of a removed vector to the next one that is added, whose old
 neighbours then lead elsewhere: after 60% were removed and replaced a few times, 1 in 700 vectors was not even found by
@@ -26,9 +26,6 @@ from imagewarden_server.index.vectors import (
     write_arrays,
 )
 
-EXACT_UP_TO = 5_000
-"""Up to this many vectors a scan costs half a millisecond a query, and misses nothing: measured in docs/index.md."""
-
 _CONNECTIVITY = 16
 _EXPANSION_ADD = 128
 _EXPANSION_SEARCH = 64
@@ -43,12 +40,10 @@ class UsearchVectorIndex:
 
     Args:
         dimensions: of the vectors.
-        exact_up_to: up to how many vectors, with the removed, all are scanned.
     """
 
-    def __init__(self, dimensions: int, exact_up_to: int = EXACT_UP_TO) -> None:
+    def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
-        self._exact_up_to = exact_up_to
         self._graph = self._make()
         self._removed: Keys = _NO_KEYS
 
@@ -76,6 +71,12 @@ class UsearchVectorIndex:
     def worn(self) -> bool:
         """Whether more than half of the graph is removed: time for `rebuilt`."""
         return len(self._removed) > len(self)
+
+    @property
+    def keys(self) -> Keys:
+        """All keys int64 [n] that it holds."""
+        keys = np.asarray(self._graph.keys[: len(self._graph)]).astype(np.int64)
+        return keys[~self._is_removed(keys)]
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -117,36 +118,22 @@ class UsearchVectorIndex:
 
     def entries(self) -> tuple[Keys, NDArray[np.float16]]:
         """Copies of all keys int64 [n] and vectors float16 [n, dimensions]."""
-        keys = np.sort(np.asarray(self._graph.keys[: len(self._graph)]).astype(np.int64))
-        keys = keys[~self._is_removed(keys)]
+        keys = np.sort(self.keys)
         if not len(keys):
             return keys, np.empty((0, self._dimensions), np.float16)
         return keys, np.stack(self._graph.get(keys.astype(np.uint64), ScalarKind.F16))
 
     @classmethod
-    def built(
-        cls, keys: Keys, vectors: NDArray[np.float16], dimensions: int, exact_up_to: int = EXACT_UP_TO
-    ) -> UsearchVectorIndex:
-        """An index of what `entries` gave; takes about a millisecond a vector."""
-        made = cls(dimensions, exact_up_to)
+    def built(cls, keys: Keys, vectors: NDArray[np.float16] | Matrix, dimensions: int) -> UsearchVectorIndex:
+        """An index of keys and unit vectors, which are not checked; takes about half a millisecond a vector."""
+        made = cls(dimensions)
         if len(keys):
             made._graph.add(keys.astype(np.uint64), vectors, threads=1)
         return made
 
     def rebuilt(self) -> UsearchVectorIndex:
         """The same vectors in a graph without the removed ones."""
-        return self.built(*self.entries(), self._dimensions, self._exact_up_to)
-
-    def follow(self, other: UsearchVectorIndex) -> None:
-        """Bring this index to what another one holds, of which this one was built a while ago."""
-        mine = np.asarray(self._graph.keys[: len(self._graph)]).astype(np.int64)
-        theirs = np.asarray(other._graph.keys[: len(other._graph)]).astype(np.int64)
-        theirs = theirs[~other._is_removed(theirs)]
-        self.remove(np.setdiff1d(mine, theirs).tolist())
-        missing = np.setdiff1d(theirs, mine)
-        if len(missing):
-            vectors = np.stack(other._graph.get(missing.astype(np.uint64), ScalarKind.F16))
-            self._graph.add(missing.astype(np.uint64), vectors, threads=1)
+        return self.built(*self.entries(), self._dimensions)
 
     def _take(self, other: UsearchVectorIndex) -> None:
         self._graph, self._removed = other._graph, other._removed
@@ -171,8 +158,7 @@ class UsearchVectorIndex:
             asked *= 2
 
     def _nearest(self, queries: Matrix, count: int) -> tuple[list[Keys], list[Matrix]]:
-        exact = len(self._graph) <= self._exact_up_to
-        found = self._graph.search(queries, count, exact=exact, threads=1)
+        found = self._graph.search(queries, count, threads=1)
         # A single query comes back without its first axis, and without counts.
         keys = np.atleast_2d(found.keys).astype(np.int64)
         similarities = np.clip(1.0 - np.atleast_2d(found.distances).astype(np.float32), -1.0, 1.0)

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import TypeVar
 
-import numpy as np
-
-from imagewarden_server.index import digests as digest_tables
-from imagewarden_server.index.digests import DigestTable
-from imagewarden_server.index.errors import RevisionGap, WrongShape
-from imagewarden_server.index.flat import FlatHammingIndex
+from imagewarden_server.index.bank import BankIndexes
+from imagewarden_server.index.errors import RevisionGap
 from imagewarden_server.index.graph import UsearchVectorIndex
 from imagewarden_server.index.locking import ReadersWriterLock
-from imagewarden_server.index.parts import HashPart, IndexInfo, VectorPart
-from imagewarden_server.index.vectors import check_vectors
-from imagewarden_server.matching.ports import Change, Hit, StoredHash, StoredVector
-from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, HashSignal, SignalType, Vectors, VectorSpace
+from imagewarden_server.index.parts import HashPart, IndexInfo, Part
+from imagewarden_server.index.scores import Best
+from imagewarden_server.matching.ports import (
+    Change,
+    EntryHit,
+    Hit,
+    LocalVotes,
+    StoredHash,
+    StoredLocal,
+    StoredVector,
+)
+from imagewarden_server.matching.types import (
+    HASH_BYTES,
+    HashSignal,
+    LocalFeatures,
+    SignalType,
+    Vectors,
+    VectorSpace,
+)
 
-_Place = tuple[int, VectorSpace, str]
-"""Which vectors are in one index: bank, space, model."""
-
-
-@dataclass(slots=True)
-class _BankIndexes:
-    digests: dict[SignalType, DigestTable] = field(default_factory=dict)
-    pdq: FlatHammingIndex = field(default_factory=FlatHammingIndex)
-    vectors: dict[tuple[VectorSpace, str], UsearchVectorIndex] = field(default_factory=dict)
+_Row = TypeVar("_Row", StoredHash, StoredVector, StoredLocal)
 
 
 class IndexSet:
@@ -36,7 +39,7 @@ class IndexSet:
     def __init__(self, revision: int = 0) -> None:
         self._lock = ReadersWriterLock()
         self._revision = revision
-        self._banks: dict[int, _BankIndexes] = {}
+        self._banks: dict[int, BankIndexes] = {}
 
     @property
     def revision(self) -> int:
@@ -61,17 +64,19 @@ class IndexSet:
                     continue
                 if change.revision != self._revision + 1:
                     raise RevisionGap(f"change {change.revision} came, and {self._revision + 1} was expected")
-                _check_hashes(change.added_hashes)
-                vectors = self._checked(change.added_vectors)
+                self._check(change.added_hashes, change.added_vectors, change.added_locals)
                 if change.removed_bank is not None:
                     self._banks.pop(change.removed_bank, None)
-                self._remove_hashes(change.removed_hashes)
-                self._remove_vectors(change.removed_vectors)
-                self._add_hashes(change.added_hashes)
-                self._add_vectors(vectors)
+                self._remove(change)
+                self._add(change.added_hashes, change.added_vectors, change.added_locals)
                 self._revision = change.revision
 
-    def load_rows(self, hashes: Iterable[Sequence[StoredHash]], vectors: Iterable[Sequence[StoredVector]]) -> None:
+    def load_rows(
+        self,
+        hashes: Iterable[Sequence[StoredHash]],
+        vectors: Iterable[Sequence[StoredVector]],
+        features: Iterable[Sequence[StoredLocal]] = (),
+    ) -> None:
         """Add the catalogue's rows to an index that is not searched yet.
 
         Raises:
@@ -79,100 +84,69 @@ class IndexSet:
         """
         with self._lock.write():
             for hash_batch in hashes:
-                _check_hashes(hash_batch)
-                self._add_hashes(hash_batch)
+                self._check(hash_batch, (), ())
+                self._add(hash_batch, (), ())
             for vector_batch in vectors:
-                self._add_vectors(self._checked(vector_batch))
+                self._check((), vector_batch, ())
+                self._add((), vector_batch, ())
+            for local_batch in features:
+                self._check((), (), local_batch)
+                self._add((), (), local_batch)
 
-    def _checked(self, rows: Sequence[StoredVector]) -> dict[_Place, dict[int, Vectors]]:
-        """The vectors by place and key, each checked."""
-        places: dict[_Place, dict[int, Vectors]] = defaultdict(dict)
-        for row in rows:
-            places[row.bank, row.space, row.model][row.key] = row.vector
-        for (bank, space, model), group in places.items():
-            first = next(iter(group.values()))
-            held = self._banks[bank].vectors.get((space, model)) if bank in self._banks else None
-            dimensions = held.dimensions if held is not None else len(first)
-            for key, vector in group.items():
-                if vector.shape != (dimensions,):
-                    raise WrongShape(
-                        f"vector {key} of model {model} has shape {vector.shape}, and ({dimensions},) was expected"
-                    )
-            check_vectors(np.stack(list(group.values())), len(group), dimensions)
-        return places
+    def _check(
+        self, hashes: Sequence[StoredHash], vectors: Sequence[StoredVector], features: Sequence[StoredLocal]
+    ) -> None:
+        empty = BankIndexes()
+        for bank, rows in _by_bank(hashes).items():
+            self._banks.get(bank, empty).check(rows, (), ())
+        for bank, vector_rows in _by_bank(vectors).items():
+            self._banks.get(bank, empty).check((), vector_rows, ())
+        for bank, local_rows in _by_bank(features).items():
+            self._banks.get(bank, empty).check((), (), local_rows)
 
-    def _bank(self, key: int) -> _BankIndexes:
-        return self._banks.setdefault(key, _BankIndexes())
+    def _add(
+        self, hashes: Sequence[StoredHash], vectors: Sequence[StoredVector], features: Sequence[StoredLocal]
+    ) -> None:
+        for bank, rows in _by_bank(hashes).items():
+            self._banks.setdefault(bank, BankIndexes()).add_hashes(rows)
+        for bank, vector_rows in _by_bank(vectors).items():
+            self._banks.setdefault(bank, BankIndexes()).add_vectors(vector_rows)
+        for bank, local_rows in _by_bank(features).items():
+            self._banks.setdefault(bank, BankIndexes()).add_locals(local_rows)
 
-    def _add_hashes(self, rows: Sequence[StoredHash]) -> None:
-        pdq: dict[int, list[StoredHash]] = defaultdict(list)
-        for row in rows:
-            if row.type is SignalType.PDQ:
-                pdq[row.bank].append(row)
-            else:
-                self._bank(row.bank).digests.setdefault(row.type, DigestTable()).add(row.key, row.value)
-        for bank, group in pdq.items():
-            self._bank(bank).pdq.add([row.key for row in group], [row.value for row in group])
-
-    def _remove_hashes(self, rows: Sequence[StoredHash]) -> None:
-        pdq: dict[int, list[int]] = defaultdict(list)
-        for row in rows:
-            bank = self._banks.get(row.bank)
-            if row.type is SignalType.PDQ:
-                pdq[row.bank].append(row.key)
-            elif bank is not None and row.type in bank.digests:
-                bank.digests[row.type].remove(row.key, row.value)
-        for key, gone in pdq.items():
-            if key in self._banks:
-                self._banks[key].pdq.remove(gone)
-
-    def _add_vectors(self, places: dict[_Place, dict[int, Vectors]]) -> None:
-        for (bank, space, model), group in places.items():
-            held = self._bank(bank).vectors
-            if (space, model) not in held:
-                held[space, model] = UsearchVectorIndex(len(next(iter(group.values()))))
-            index = held[space, model]
-            fresh = [key for key in group if key not in index]
-            if fresh:
-                index.add(fresh, np.stack([group[key] for key in fresh]))
-
-    def _remove_vectors(self, rows: Sequence[StoredVector]) -> None:
-        places: dict[_Place, list[int]] = defaultdict(list)
-        for row in rows:
-            places[row.bank, row.space, row.model].append(row.key)
-        for (bank, space, model), keys in places.items():
-            held = self._banks[bank].vectors if bank in self._banks else {}
-            index = held.get((space, model))
-            if index is None:
-                continue
-            index.remove(keys)
-            if not len(index):
-                del held[space, model]
+    def _remove(self, change: Change) -> None:
+        for bank, rows in _by_bank(change.removed_hashes).items():
+            if bank in self._banks:
+                self._banks[bank].remove_hashes(rows)
+        for bank, vector_rows in _by_bank(change.removed_vectors).items():
+            if bank in self._banks:
+                self._banks[bank].remove_vectors(vector_rows)
+        for bank, local_rows in _by_bank(change.removed_locals).items():
+            if bank in self._banks:
+                self._banks[bank].remove_locals(local_rows)
 
     def compact(self) -> int:
-        """Build anew the graphs of which more than half is removed, while searches and changes go on.
+        """Build the graphs that large indexes want, and those of which more than half is removed, beside all else.
 
         Returns:
             How many were built.
         """
         with self._lock.read():
-            worn = [
+            wanted = [
                 (bank, place, index)
                 for bank, held in self._banks.items()
                 for place, index in held.vectors.items()
-                if index.worn
+                if index.wants_graph
             ]
         built = 0
-        for bank, place, index in worn:
+        for bank, place, index in wanted:
             with self._lock.read():
-                keys, vectors = index.entries()
-            fresh = UsearchVectorIndex.built(keys, vectors, index.dimensions)
+                keys, vectors = index.rows()
+            graph = UsearchVectorIndex.built(keys, vectors, index.dimensions)
             with self._lock.write():
                 # The bank may be gone meanwhile, or have begun a new index.
-                held = self._banks[bank].vectors if bank in self._banks else {}
-                if held.get(place) is index:
-                    fresh.follow(index)
-                    held[place] = fresh
+                if bank in self._banks and self._banks[bank].vectors.get(place) is index:
+                    index.adopt(graph)
                     built += 1
         return built
 
@@ -207,6 +181,19 @@ class IndexSet:
                     ]
         return sorted(hits, key=lambda hit: (hit.query, hit.value, hit.key))
 
+    def hash_distances(self, entries: Sequence[int], banks: Sequence[int], queries: Sequence[bytes]) -> list[Hit]:
+        """The smallest PDQ distance of each given entry to any query, of those that have a PDQ hash; nearest first.
+
+        Raises:
+            WrongShape: a query is not of 32 bytes.
+        """
+        hits: list[Hit] = []
+        with self._lock.read():
+            for bank in self._held(banks):
+                found = (array.tolist() for array in bank.pdq.distances(entries, queries))
+                hits += [Hit(entry, query, float(bits)) for entry, query, bits in zip(*found, strict=True)]
+        return sorted(hits, key=lambda hit: (hit.value, hit.key))
+
     def find_vectors(self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int) -> list[Hit]:
         """The k nearest vectors of each bank to each query, by cosine similarity, nearest first within a query.
 
@@ -225,6 +212,74 @@ class IndexSet:
                     ]
         return sorted(hits, key=lambda hit: (hit.query, -hit.value, hit.key))
 
+    def find_entries(
+        self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int
+    ) -> list[EntryHit]:
+        """The k best entries of each bank over all queries: of each its best view and query, the best entry first.
+
+        Raises:
+            IndexRefused: the queries are not unit vectors of the model's dimensions, or k is less than 1.
+        """
+        with self._lock.read():
+            found = [
+                bank.vectors[space, model].find_entries(queries, k)
+                for bank in self._held(banks)
+                if (space, model) in bank.vectors
+            ]
+        return _entry_hits(found)
+
+    def score_entries(
+        self, entries: Sequence[int], banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors
+    ) -> list[EntryHit]:
+        """The best view and query of each given entry that has vectors of the space and model, the best first; exact.
+
+        Raises:
+            IndexRefused: the queries are not unit vectors of the model's dimensions.
+        """
+        with self._lock.read():
+            found = [
+                bank.vectors[space, model].score_entries(entries, queries)
+                for bank in self._held(banks)
+                if (space, model) in bank.vectors
+            ]
+        return _entry_hits(found)
+
+    def find_local(self, banks: Sequence[int], extractor: str, features: LocalFeatures, k: int) -> list[LocalVotes]:
+        """The k sets of local features of each bank that most keypoints vote for, most votes first."""
+        found: list[LocalVotes] = []
+        with self._lock.read():
+            for bank in self._held(banks):
+                index = bank.locals.get(extractor)
+                if index is not None:
+                    found += [
+                        LocalVotes(index.entry_of(key), key, votes, mirrored)
+                        for key, votes, mirrored in index.vote(features, k)
+                    ]
+        return sorted(found, key=lambda one: (-one.votes, one.key))
+
+    def local_features(self, entries: Sequence[int], banks: Sequence[int], extractor: str) -> list[StoredLocal]:
+        """All sets of local features of the given entries, in the order of the entries."""
+        found: list[StoredLocal] = []
+        with self._lock.read():
+            for entry in dict.fromkeys(entries):
+                for bank in dict.fromkeys(banks):
+                    index = self._banks[bank].locals.get(extractor) if bank in self._banks else None
+                    if index is not None:
+                        found += [
+                            StoredLocal(key, bank, entry, extractor, index.get(key))
+                            for key in index.keys_of_entry(entry)
+                        ]
+        return found
+
+    def local_count(self, banks: Sequence[int]) -> dict[str, int]:
+        """How many sets of local features the given banks have, by extractor."""
+        counts: dict[str, int] = defaultdict(int)
+        with self._lock.read():
+            for bank in self._held(banks):
+                for extractor, index in bank.locals.items():
+                    counts[extractor] += len(index)
+        return dict(counts)
+
     def hash_count(self, banks: Sequence[int], type_: SignalType) -> int:
         """How many hashes of a type the given banks have."""
         with self._lock.read():
@@ -242,7 +297,7 @@ class IndexSet:
                         counts[model] += len(index)
         return dict(counts)
 
-    def _held(self, banks: Sequence[int]) -> list[_BankIndexes]:
+    def _held(self, banks: Sequence[int]) -> list[BankIndexes]:
         """The given banks that have anything, each once."""
         return [self._banks[bank] for bank in dict.fromkeys(banks) if bank in self._banks]
 
@@ -250,7 +305,7 @@ class IndexSet:
         """How much there is of what, for metrics."""
         hashes: dict[SignalType, int] = dict.fromkeys(HASH_BYTES, 0)
         vectors: dict[VectorSpace, int] = dict.fromkeys(VectorSpace, 0)
-        hash_bytes = vector_bytes = 0
+        features = hash_bytes = vector_bytes = local_bytes = 0
         with self._lock.read():
             for bank in self._banks.values():
                 hashes[SignalType.PDQ] += len(bank.pdq)
@@ -261,11 +316,16 @@ class IndexSet:
                 for (space, _), index in bank.vectors.items():
                     vectors[space] += len(index)
                     vector_bytes += index.nbytes
-            return IndexInfo(self._revision, len(self._banks), hashes, vectors, hash_bytes, vector_bytes)
+                for local in bank.locals.values():
+                    features += len(local)
+                    local_bytes += local.nbytes
+            return IndexInfo(
+                self._revision, len(self._banks), hashes, vectors, features, hash_bytes, vector_bytes, local_bytes
+            )
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
-    def parts(self) -> Iterator[HashPart | VectorPart]:
+    def parts(self) -> Iterator[Part]:
         """Copies of all there is, one index after the other, changes going on in between.
 
         A later part may have changes that an earlier one has not. Parts that are put into an index of the revision
@@ -275,48 +335,49 @@ class IndexSet:
             banks = list(self._banks)
         for key in banks:
             with self._lock.read():
-                bank = self._banks.get(key, _BankIndexes())
-                tables = {type_: table.pairs() for type_, table in bank.digests.items()}
-                pdq = bank.pdq.arrays()
-                places = list(bank.vectors)
-            for type_, pairs in tables.items():
-                yield HashPart(key, type_, *digest_tables.arrays(pairs, DIGEST_BYTES[type_]))
-            if len(pdq[0]):
-                yield HashPart(key, SignalType.PDQ, *pdq)
+                bank = self._banks.get(key, BankIndexes())
+                hashes: list[HashPart] = list(bank.hash_parts(key))
+                places, extractors = list(bank.vectors), list(bank.locals)
+            yield from hashes
             for place in places:
                 with self._lock.read():
-                    bank = self._banks.get(key, _BankIndexes())
-                    index = bank.vectors.get(place)
-                    arrays = index.arrays() if index is not None else None
-                    count = len(index) if index is not None else 0
-                if index is not None and arrays is not None:
-                    yield VectorPart(key, *place, index.dimensions, count, arrays)
+                    vectors = self._banks.get(key, BankIndexes()).vector_part(key, place)
+                if vectors is not None:
+                    yield vectors
+            for extractor in extractors:
+                with self._lock.read():
+                    features = self._banks.get(key, BankIndexes()).local_part(key, extractor)
+                if features is not None:
+                    yield features
 
-    def put(self, part: HashPart | VectorPart) -> None:
+    def put(self, part: Part) -> None:
         """Take a part that `parts` gave into an index that is not searched yet.
 
         Raises:
             ValueError: the part does not hold what it says.
         """
         with self._lock.write():
-            bank = self._bank(part.bank)
-            if isinstance(part, VectorPart):
-                index = UsearchVectorIndex.of(part.arrays, part.dimensions)
-                if len(index) != part.count:
-                    raise WrongShape(f"the graph has {len(index)} vectors, and {part.count} were expected")
-                bank.vectors[part.space, part.model] = index
-            elif part.type is SignalType.PDQ:
-                bank.pdq = FlatHammingIndex.of(part.keys, part.values)
-            else:
-                if part.values.shape != (len(part.keys), DIGEST_BYTES[part.type]):
-                    raise WrongShape(f"{part.values.shape} are not {len(part.keys)} digests of {part.type.value}")
-                table = bank.digests.setdefault(part.type, DigestTable())
-                for key, value in zip(part.keys.tolist(), part.values, strict=True):
-                    table.add(key, value.tobytes())
+            self._banks.setdefault(part.bank, BankIndexes()).put(part)
 
 
-def _check_hashes(rows: Iterable[StoredHash]) -> None:
+def _by_bank(rows: Iterable[_Row]) -> dict[int, list[_Row]]:
+    banks: dict[int, list[_Row]] = defaultdict(list)
     for row in rows:
-        expected = HASH_BYTES.get(row.type)
-        if len(row.value) != expected:
-            raise WrongShape(f"hash {row.key} of type {row.type.value} has {len(row.value)} bytes, not {expected}")
+        banks[row.bank].append(row)
+    return banks
+
+
+def _entry_hits(found: Sequence[Best]) -> list[EntryHit]:
+    hits = [
+        EntryHit(*hit)
+        for best in found
+        for hit in zip(
+            best.entries.tolist(),
+            best.keys.tolist(),
+            best.queries.tolist(),
+            best.values.tolist(),
+            best.cosines.tolist(),
+            strict=True,
+        )
+    ]
+    return sorted(hits, key=lambda hit: (-hit.value, hit.entry))

@@ -9,7 +9,7 @@ from typing import Protocol
 from imagewarden_server.index.errors import IndexRefused, RevisionGap
 from imagewarden_server.index.index_set import IndexSet
 from imagewarden_server.index.snapshot import load_snapshot
-from imagewarden_server.matching.ports import Change, StoredHash, StoredVector
+from imagewarden_server.matching.ports import Change, StoredHash, StoredLocal, StoredVector
 
 
 class IndexSource(Protocol):
@@ -30,6 +30,9 @@ class IndexSource(Protocol):
 
     def live_vectors(self) -> Iterator[list[StoredVector]]:
         """All vectors of active entries."""
+
+    def live_locals(self) -> Iterator[list[StoredLocal]]:
+        """All local features of active entries."""
 
 
 def open_index(directory: Path, catalog: IndexSource) -> tuple[IndexSet, str, list[str]]:
@@ -56,7 +59,7 @@ def open_index(directory: Path, catalog: IndexSource) -> tuple[IndexSet, str, li
     # The revision is read before the rows: changes that come in between are in the rows already, and come again, which
     # the index passes over key by key.
     index = IndexSet(catalog.revision())
-    index.load_rows(catalog.live_hashes(), catalog.live_vectors())
+    index.load_rows(catalog.live_hashes(), catalog.live_vectors(), catalog.live_locals())
     return _caught_up(index, catalog), "rebuilt", problems
 
 

@@ -23,11 +23,11 @@ import usearch
 
 from imagewarden_server.index.errors import SnapshotProblem
 from imagewarden_server.index.index_set import IndexSet
-from imagewarden_server.index.parts import HashPart, VectorPart
+from imagewarden_server.index.parts import HashPart, LocalPart, Part, VectorPart
 from imagewarden_server.index.vectors import read_arrays, write_arrays
 from imagewarden_server.matching.types import SignalType, VectorSpace
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _MANIFEST_DIGEST = "manifest.json.sha256"
 _PREFIX = "snapshot-"
@@ -143,7 +143,7 @@ def _write(index: IndexSet, revision: int, target: Path, catalog_id: str) -> Non
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write_part(scratch: Path, number: int, part: HashPart | VectorPart) -> Described:
+def _write_part(scratch: Path, number: int, part: Part) -> Described:
     described: Described = {"bank": part.bank}
     if isinstance(part, VectorPart):
         described |= {
@@ -152,11 +152,14 @@ def _write_part(scratch: Path, number: int, part: HashPart | VectorPart) -> Desc
             "dimensions": part.dimensions,
             "count": part.count,
         }
-        path, arrays = scratch / f"{number:06d}-{part.space.value}.npz", part.arrays
+        kind = part.space.value
+    elif isinstance(part, LocalPart):
+        described |= {"extractor": part.extractor, "count": part.count}
+        kind = SignalType.LOCAL.value
     else:
-        described["type"] = part.type.value
-        path, arrays = scratch / f"{number:06d}-{part.type.value}.npz", {"keys": part.keys, "values": part.values}
-    write_arrays(path, arrays)
+        kind = described["type"] = part.type.value
+    path = scratch / f"{number:06d}-{kind}.npz"
+    write_arrays(path, part.arrays)
     return described | {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
@@ -215,12 +218,14 @@ def _check(file: Path, said: Described) -> None:
         raise SnapshotProblem(f"{file.name} is damaged: its SHA-256 is not the manifest's")
 
 
-def _read_part(path: Path, said: Described) -> HashPart | VectorPart:
+def _read_part(path: Path, said: Described) -> Part:
     arrays = read_arrays(path / Path(said["name"]).name)
     if "space" in said:
         space = VectorSpace(said["space"])
         return VectorPart(said["bank"], space, said["model"], said["dimensions"], said["count"], arrays)
-    return HashPart(said["bank"], SignalType(said["type"]), arrays["keys"], arrays["values"])
+    if "extractor" in said:
+        return LocalPart(said["bank"], said["extractor"], said["count"], arrays)
+    return HashPart(said["bank"], SignalType(said["type"]), arrays)
 
 
 def _sha256(path: Path) -> str:

@@ -21,7 +21,7 @@ class TestFlat:
         generator = np.random.default_rng(3)
         hashes = [generator.bytes(32) for _ in range(70_000)]
         index = FlatHammingIndex()
-        index.add(list(range(70_000)), hashes)
+        index.add(list(range(70_000)), [0] * 70_000, hashes)
         wanted = {
             key: (int.from_bytes(value, "big") ^ int.from_bytes(hashes[5], "big")).bit_count()
             for key, value in enumerate(hashes)
@@ -33,8 +33,9 @@ class TestFlat:
 
     def test_only_the_nearest_of_a_flood_are_given(self) -> None:
         index = FlatHammingIndex()
-        index.add(list(range(MOST_HITS + 500)), [pdq(1, flipped=1)] * (MOST_HITS + 500))
-        index.add([9_999], [pdq(1)])
+        many = MOST_HITS + 500
+        index.add(list(range(many)), list(range(many)), [pdq(1, flipped=1)] * many)
+        index.add([9_999], [9_999], [pdq(1)])
         keys, distances = index.search([pdq(1)], 31)[0]
         assert len(keys) == MOST_HITS
         assert keys[0] == 9_999
@@ -42,27 +43,29 @@ class TestFlat:
 
     def test_the_last_hashes_move_into_gaps(self) -> None:
         index = FlatHammingIndex()
-        index.add(list(range(20)), [pdq(key) for key in range(20)])
+        index.add(list(range(20)), list(range(100, 120)), [pdq(key) for key in range(20)])
         index.remove([0, 7, 18, 19, 500])
         assert len(index) == 16
         for key in range(20):
             assert (key in index) == (key not in {0, 7, 18, 19})
             assert found(index, pdq(key), 0) == ({key: 0} if key in index else {})
+            entries, _, distances = index.distances([100 + key], [pdq(key)])
+            assert (entries.tolist(), distances.tolist()) == (([100 + key], [0]) if key in index else ([], []))
 
     def test_memory_comes_back(self) -> None:
         index = FlatHammingIndex()
-        index.add(list(range(10_000)), [pdq(1)] * 10_000)
-        assert index.nbytes <= 10_000 * 40 * 1.5
+        index.add(list(range(10_000)), [0] * 10_000, [pdq(1)] * 10_000)
+        assert index.nbytes <= 10_000 * 48 * 1.5
         index.remove(list(range(9_990)))
-        assert index.nbytes < 2_000
+        assert index.nbytes < 2_400
         assert found(index, pdq(1), 0) == dict.fromkeys(range(9_990, 10_000), 0)
         index.remove(list(range(10_000)))
         assert found(index, pdq(1), 0) == {}
 
     def test_keys_that_are_there_are_left_as_they_are(self) -> None:
         index = FlatHammingIndex()
-        index.add([5, 9], [pdq(5), pdq(9)])
-        index.add([9, 7, 7, 12], [pdq(1), pdq(7), pdq(7), pdq(12)])
+        index.add([5, 9], [1, 1], [pdq(5), pdq(9)])
+        index.add([9, 7, 7, 12], [1, 2, 2, 3], [pdq(1), pdq(7), pdq(7), pdq(12)])
         assert len(index) == 4
         assert found(index, pdq(9), 0) == {9: 0}
         assert found(index, pdq(7), 0) == {7: 0}
@@ -71,9 +74,9 @@ class TestFlat:
     @pytest.mark.parametrize("length", [0, 31, 33, 64])
     def test_a_hash_of_another_length_is_refused(self, length: int) -> None:
         index = FlatHammingIndex()
-        index.add([1], [pdq(1)])
+        index.add([1], [1], [pdq(1)])
         with pytest.raises(WrongShape, match=str(length)):
-            index.add([2, 3], [pdq(2), bytes(length)])
+            index.add([2, 3], [2, 3], [pdq(2), bytes(length)])
         with pytest.raises(WrongShape, match=str(length)):
             index.search([bytes(length)], 31)
         assert len(index) == 1
@@ -82,7 +85,17 @@ class TestFlat:
         arrays_of: list[Any] = [np.zeros((2, 31), np.uint8), np.zeros((3, 32), np.uint8), np.zeros((2, 32), np.int64)]
         for values in arrays_of:
             with pytest.raises(WrongShape):
-                FlatHammingIndex.of(np.arange(2), values)
+                FlatHammingIndex.of({"keys": np.arange(2), "entries": np.arange(2), "values": values})
+        with pytest.raises(WrongShape, match="3 entries"):
+            FlatHammingIndex.of({"keys": np.arange(2), "entries": np.arange(3), "values": np.zeros((2, 32), np.uint8)})
+
+    def test_the_nearest_of_an_entrys_hashes_and_of_the_queries_counts(self) -> None:
+        index = FlatHammingIndex()
+        index.add([1, 2, 3], [7, 7, 8], [pdq(1, flipped=5), pdq(1, flipped=2), pdq(2)])
+        entries, queries, distances = index.distances([8, 7, 7, 9], [pdq(2, flipped=3), pdq(1), pdq(1)])
+        assert (entries.tolist(), queries.tolist(), distances.tolist()) == ([7, 8], [1, 0], [2, 3])
+        with pytest.raises(WrongShape, match="31"):
+            index.distances([7], [bytes(31)])
 
 
 class TestDigestTable:

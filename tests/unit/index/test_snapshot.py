@@ -3,34 +3,40 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.unit.index.rows import (
+    EXTRACTOR,
     MODEL,
     LoggedCatalog,
     hash_row,
+    local_features,
+    local_row,
     pdq,
     unit_vectors,
     vector_row,
+    without_features,
     without_vector,
 )
 
-from imagewarden_server.index import IndexSet, load_snapshot, open_index, save_snapshot
-from imagewarden_server.index.parts import HashPart, VectorPart
+from imagewarden_server.index import EntryVectors, IndexSet, load_snapshot, open_index, save_snapshot
+from imagewarden_server.index.parts import Part
 from imagewarden_server.matching.ports import Change, Hit
 from imagewarden_server.matching.types import HashSignal, SignalType, VectorSpace
 
 CATALOG = "c0ffee"
-FROZEN = Path(__file__).parents[2] / "fixtures" / "index-snapshot-v1"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 VECTORS = unit_vectors(12, dimensions=8)
 
 
 def sample() -> IndexSet:
     """Of every kind of signal and space a few; the frozen snapshot has the same."""
     index = IndexSet()
-    rows = [vector_row(key, VECTORS[key]) for key in range(5)]
+    rows = [vector_row(key, VECTORS[key], scale=(0.25, 0.5)) for key in range(5)]
+    features = [local_row(key, seed=key) for key in range(3)]
     index.apply(
         [
             Change(
@@ -43,8 +49,9 @@ def sample() -> IndexSet:
                     *[hash_row(10 + key, bytes([key]) * 32) for key in range(3)],
                 ],
                 added_vectors=rows,
+                added_locals=features,
             ),
-            Change(2, removed_vectors=[without_vector(rows[1])]),
+            Change(2, removed_vectors=[without_vector(rows[1])], removed_locals=[without_features(features[0])]),
             Change(
                 3,
                 added_hashes=[hash_row(20, bytes([9]) * 32, bank=2)],
@@ -52,6 +59,7 @@ def sample() -> IndexSet:
                     vector_row(20, VECTORS[10], bank=2, space=VectorSpace.LOGO),
                     vector_row(21, VECTORS[11], bank=2, space=VectorSpace.SEMANTIC),
                 ],
+                added_locals=[local_row(5, seed=5, bank=2)],
             ),
         ]
     )
@@ -72,7 +80,18 @@ def assert_is_sample(index: IndexSet) -> None:
     for key, space in ((20, VectorSpace.LOGO), (21, VectorSpace.SEMANTIC)):
         (hit,) = index.find_vectors([1, 2], space, MODEL, VECTORS[key - 10 : key - 9], 5)
         assert hit.key == key
-        assert hit.value == pytest.approx(1.0, abs=2e-3)
+        assert hit.value == pytest.approx(1.0, abs=1e-6)
+    best = index.find_entries([1], VectorSpace.COPY, MODEL, VECTORS[[0, 4]], 2)
+    assert {(hit.entry, hit.key, hit.query) for hit in best} == {(0, 0, 0), (2, 4, 1)}
+    assert [hit.value for hit in best] == pytest.approx([1.5, 1.5], abs=1e-5)
+    assert index.hash_distances([5, 10], [1, 2], [bytes([1]) * 32]) == [Hit(5, 0, 0.0), Hit(10, 0, 32.0)]
+    assert index.local_count([1, 2]) == {EXTRACTOR: 3}
+    for key, bank in ((1, 1), (2, 1), (5, 2)):
+        voted = index.find_local([bank], EXTRACTOR, local_features(key), 5)[0]
+        assert (voted.entry, voted.key) == (key // 2, key)
+    (stored,) = index.local_features([0], [1], EXTRACTOR)
+    assert stored.key == 1
+    np.testing.assert_array_equal(stored.features.descriptors, local_features(1).descriptors)
 
 
 def snapshots(directory: Path) -> list[str]:
@@ -157,7 +176,7 @@ class Busy(IndexSet):
         super().__init__()
         self._catalog = catalog
 
-    def parts(self) -> Iterator[HashPart | VectorPart]:
+    def parts(self) -> Iterator[Part]:
         for part in super().parts():
             self.apply(self._catalog.changes(self.revision, limit=1))
             yield part
@@ -168,14 +187,15 @@ class TestBesideChanges:
         vectors = unit_vectors(40)
         catalog = LoggedCatalog()
         hashes = [hash_row(key, pdq(key), bank=1 + key % 3) for key in range(40)]
-        rows = [vector_row(key, vectors[key], bank=1 + key % 3) for key in range(40)]
-        catalog.commit(Change(1, added_hashes=hashes[:20], added_vectors=rows[:20]))
+        rows = [vector_row(key, vectors[key], bank=1 + key % 3, entry=key) for key in range(40)]
+        features = [local_row(key, seed=key, bank=1 + key % 3) for key in range(8)]
+        catalog.commit(Change(1, added_hashes=hashes[:20], added_vectors=rows[:20], added_locals=features[:5]))
         index = Busy(catalog)
         index.apply(catalog.log)
         catalog.commit(Change(2, removed_hashes=hashes[:4], removed_vectors=[without_vector(row) for row in rows[:4]]))
-        catalog.commit(Change(3, added_hashes=hashes[20:], added_vectors=rows[20:]))
+        catalog.commit(Change(3, added_hashes=hashes[20:], added_vectors=rows[20:], added_locals=features[5:]))
         catalog.commit(Change(4, removed_bank=3))
-        catalog.commit(Change(5, added_hashes=hashes[:2], added_vectors=rows[:2]))
+        catalog.commit(Change(5, added_hashes=hashes[:2], added_vectors=rows[:2], removed_locals=features[:1]))
         path = save_snapshot(index, tmp_path, catalog.id)
         manifest = json.loads((path / "manifest.json").read_text())
         assert manifest["revision"] == 1
@@ -190,6 +210,7 @@ class TestBesideChanges:
             found = opened.find_vectors([bank], VectorSpace.COPY, MODEL, vectors[:1], 99)
             expected = oracle.find_vectors([bank], VectorSpace.COPY, MODEL, vectors[:1], 99)
             assert {hit.key for hit in found} == {hit.key for hit in expected}
+            assert opened.local_count([bank]) == oracle.local_count([bank])
         # Its last change is ahead of a catalogue that was set back to its first.
         assert load_snapshot(tmp_path, catalog.id, 4)[0] is None
 
@@ -214,7 +235,7 @@ class TestDamage:
         generator = np.random.default_rng(11)
         files = sorted(saved.iterdir())
         assert {path.name for path in files} >= {"manifest.json", "manifest.json.sha256"}
-        assert len(files) == 10
+        assert len(files) == 12
         for file in files:
             content = file.read_bytes()
             places = set(range(0, len(content), max(1, len(content) // 40))) | {len(content) - 1}
@@ -272,17 +293,32 @@ class TestDamage:
 
 
 class TestFrozen:
-    def test_a_snapshot_of_format_1_still_loads(self, tmp_path: Path) -> None:
-        """Written by the first version that had snapshots; a new format gets a fixture of its own beside this one."""
-        shutil.copytree(FROZEN, tmp_path / "index")
+    def test_a_snapshot_of_format_2_still_loads(self, tmp_path: Path) -> None:
+        """Written by the first version that had local features; a new format gets a fixture of its own beside it."""
+        shutil.copytree(FIXTURES / "index-snapshot-v2", tmp_path / "index")
         index, problems = load_snapshot(tmp_path / "index", CATALOG, 3)
         assert problems == []
         assert index is not None
         assert_is_sample(index)
 
-    def test_another_format_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        shutil.copytree(FROZEN, tmp_path / "index")
-        monkeypatch.setattr("imagewarden_server.index.snapshot.FORMAT", 2)
-        assert load_snapshot(tmp_path / "index", CATALOG, 3)[1] == [
-            "snapshot-00000000000000000003: has format 1, and 2 is read"
-        ]
+    def test_a_snapshot_of_format_1_is_passed_over(self, tmp_path: Path) -> None:
+        """It does not know the entries: the index is rebuilt from the catalogue."""
+        shutil.copytree(FIXTURES / "index-snapshot-v1", tmp_path / "index")
+        index, problems = load_snapshot(tmp_path / "index", CATALOG, 3)
+        assert index is None
+        assert problems == ["snapshot-00000000000000000003: has format 1, and 2 is read"]
+        path = save_snapshot(sample(), tmp_path / "index", CATALOG)
+        assert json.loads((path / "manifest.json").read_text())["format"] == 2
+
+    def test_a_graph_is_saved_and_loaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("imagewarden_server.index.bank.EntryVectors", partial(EntryVectors, graph_from=2))
+        index = sample()
+        path = save_snapshot(index, tmp_path, CATALOG)
+        with np.load(path / "000004-copy.npz") as arrays:
+            assert {"graph", "removed", "vectors", "keys", "entries", "live"} <= set(arrays)
+        monkeypatch.undo()
+        loaded, problems = load_snapshot(tmp_path, CATALOG, 3)
+        assert problems == []
+        assert loaded is not None
+        assert_is_sample(loaded)
+        assert loaded._banks[1].vectors[VectorSpace.COPY, MODEL].has_graph
