@@ -62,7 +62,9 @@ class Vocabulary:
         """
         if descriptors.dtype != np.uint8 or descriptors.shape[1:] != (_DESCRIPTOR,):
             raise WrongShape(f"local descriptors are uint8 [n, 128], and {descriptors.dtype} {descriptors.shape} came")
-        return (descriptors.astype(np.float32) - self.mean) @ self.projection
+        rows: NDArray[np.float32] = descriptors.astype(np.float32) - self.mean
+        projected: NDArray[np.float32] = rows @ self.projection
+        return projected
 
     def nearest(self, projected: NDArray[np.float32], count: int = 1) -> NDArray[np.int64]:
         """The `count` nearest words of each row, nearest first: int64 [n, count]."""
@@ -70,12 +72,11 @@ class Vocabulary:
         answer = np.empty((len(projected), count), np.int64)
         for begin in range(0, len(projected), _BLOCK):
             distance = half_norms - projected[begin : begin + _BLOCK] @ self.centroids.T
-            if count == 1:
-                answer[begin : begin + _BLOCK, 0] = distance.argmin(1)
-                continue
-            some = np.argpartition(distance, count - 1, axis=1)[:, :count]
-            order = np.argsort(np.take_along_axis(distance, some, 1), axis=1, kind="stable")
-            answer[begin : begin + _BLOCK] = np.take_along_axis(some, order, 1)
+            rows = np.arange(len(distance))
+            for place in range(count):
+                nearest = distance.argmin(1)
+                answer[begin : begin + _BLOCK, place] = nearest
+                distance[rows, nearest] = np.inf
         return answer
 
     def sign(self, projected: NDArray[np.float32], words: NDArray[np.int64]) -> Signatures:

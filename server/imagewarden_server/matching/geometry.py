@@ -28,6 +28,7 @@ RATIO = 0.85
 """A pair counts where its distance is under this part of the distance to the next like keypoint elsewhere."""
 
 _MAX_DISTANCE = 0.9
+_RIVAL = 0.02
 _MIN_MATCHES = 3
 _TURN = math.radians(30)
 _LOG_SCALE = math.log(1.7)
@@ -113,19 +114,22 @@ def _verify(query: LocalFeatures, left: NDArray[np.float32], stored: LocalFeatur
 def _pairs(left: NDArray[np.float32], stored: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of the query's and the stored picture's keypoints that are alike: the nearest, and clearly the nearest."""
     likeness = left @ stored.descriptors.astype(np.float32).T
-    likeness *= np.float32(1 / UNIT**2)
-    rows = np.arange(len(likeness))
     nearest = likeness.argmax(1)
-    best = likeness[rows, nearest].copy()
+    rows = np.arange(len(likeness))
+    distance = _distance(likeness[rows, nearest])
+    rows = np.flatnonzero(distance < _MAX_DISTANCE)
+    nearest, distance, likeness = nearest[rows], distance[rows], likeness[rows]
     # The next one must be elsewhere: a keypoint with two orientations, or found in two octaves, is not its own rival.
-    points = stored.points[:, :2]
-    near = ((points[:, None] - points[None]) ** 2).sum(2) < (0.02**2)
-    likeness[near[nearest]] = -1.0
-    second = likeness.max(1)
-    distance = np.sqrt(np.maximum(2 - 2 * best, 0))
-    kept = (distance < RATIO * np.sqrt(np.maximum(2 - 2 * second, 0))) & (distance < _MAX_DISTANCE)
-    rows = np.flatnonzero(kept)
-    return rows, nearest[rows]
+    x, y = stored.points[:, 0], stored.points[:, 1]
+    likeness *= (np.abs(x - x[nearest, None]) > _RIVAL) | (np.abs(y - y[nearest, None]) > _RIVAL)
+    kept = distance < RATIO * _distance(likeness.max(1))
+    return rows[kept], nearest[kept]
+
+
+def _distance(likeness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The Euclidean distance of unit vectors from the product of what is stored of them."""
+    distance: NDArray[np.float32] = np.sqrt(np.maximum(2 - likeness * np.float32(2 / UNIT**2), 0))
+    return distance
 
 
 def _hypotheses(there: Floats, here: Floats) -> list[NDArray[np.intp]]:
