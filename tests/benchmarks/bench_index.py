@@ -1,7 +1,9 @@
-"""Measures the index: `python tests/benchmarks/bench_index.py`; a minute or two on two cores. Not a test.
+"""Measures the index: `python tests/benchmarks/bench_index.py [part ...]`; some minutes on one core. Not a test.
 
-Prints the tables of docs/index.md with the machine they are of. Data are made from a seed: vectors of 768 dimensions
-about random centres, half of them near another one, as the views of one picture are; PDQ hashes of random bits.
+Prints the tables of docs/index.md with the machine they are of; parts are the names in `PARTS`, all without any. Times
+are of one core, as the processor counts them, so that what else the machine does matters little: set
+OPENBLAS_NUM_THREADS=1. Data are made from a seed: entries are random centres with views about them; PDQ hashes are
+random bits; descriptors of local features have the few large values that SIFT's have.
 """
 
 from __future__ import annotations
@@ -19,17 +21,29 @@ from pathlib import Path
 import numpy as np
 import usearch
 
-from imagewarden_server.index import ExactVectorIndex, IndexSet, UsearchVectorIndex, load_snapshot, save_snapshot
+from imagewarden_server.catalog.features import decode_features, encode_features
+from imagewarden_server.index import (
+    EntryVectors,
+    ExactVectorIndex,
+    IndexSet,
+    UsearchVectorIndex,
+    load_snapshot,
+    save_snapshot,
+)
 from imagewarden_server.index.digests import DigestTable
 from imagewarden_server.index.flat import FlatHammingIndex
+from imagewarden_server.index.local import LocalIndex
 from imagewarden_server.index.vectors import Matrix
 from imagewarden_server.matching.ports import StoredHash, StoredVector
-from imagewarden_server.matching.types import SignalType, VectorSpace
+from imagewarden_server.matching.types import LocalFeatures, SignalType, VectorSpace
 
 SEED = 20_240_601
 DIMENSIONS = 768
-QUERIES = (1, 8, 32)
-SIZES = (100, 1_000, 5_000, 10_000, 20_000)
+QUERIES = (1, 32)
+SIZES = (1_000, 10_000, 20_000)
+WINDOWS = 100
+BANKS = ((1_000, 12, 512), (300, 30, 256), (4_200, 12, 512), (8_400, 12, 512))
+KEYPOINTS = 300
 HASHES = (10_000, 100_000, 1_000_000)
 
 
@@ -58,51 +72,126 @@ def copies(of: Matrix, generator: np.random.Generator) -> Matrix:
 
 
 def milliseconds(work: Callable[[], object], rounds: int = 15) -> float:
-    """The median of some rounds, after one that is not counted."""
+    """The median of some rounds in this thread's time on the processor, after one that is not counted."""
     work()
     took = []
     for _ in range(rounds):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         work()
-        took.append(time.perf_counter() - begin)
+        took.append(time.thread_time() - begin)
     return 1_000 * statistics.median(took)
 
 
+def bench_entries() -> None:
+    """The best entries over a picture's windows, by the product; and by the graph where a bank is large enough."""
+    generator = np.random.default_rng(SEED)
+    say(
+        f"\n| entries x views x dimensions | vectors | {WINDOWS} rows, ms | 1 row, ms | 50 entries given, ms | "
+        "bytes a view |"
+    )
+    say("|---|---:|---:|---:|---:|---:|")
+    for entries, views, dimensions in BANKS:
+        index, centres = bank_of(entries, views, dimensions, generator)
+        size = entries * views
+        queries = windows_of(centres[:1], generator)
+        times = (
+            milliseconds(partial(index.find_entries, queries, 50), 9),
+            milliseconds(partial(index.find_entries, queries[:1], 50), 9),
+            milliseconds(partial(index.score_entries, range(50), queries), 9),
+        )
+        figures = " | ".join(f"{one:.1f}" for one in times)
+        say(f"| {entries:,} x {views} x {dimensions} | {size:,} | {figures} | {index.nbytes / size:,.0f} |")
+    asked = [windows_of(centres[place : place + 1], generator) for place in range(0, entries, entries // 30)]
+    exact = [index.find_entries(queries, 50) for queries in asked]
+    begin = time.thread_time()
+    index.adopt(UsearchVectorIndex.built(*index.rows(), dimensions))
+    say(f"\na graph of {size:,} vectors: built in {time.thread_time() - begin:.0f} s")
+    took = milliseconds(partial(index.find_entries, asked[0], 50), 5)
+    found = [index.find_entries(queries, 50) for queries in asked]
+    right = np.mean([one.entries[0] == other.entries[0] for one, other in zip(found, exact, strict=True)])
+    say(f"with it, {WINDOWS} rows: {took:.0f} ms; the best entry is the right one: {right:.3f}")
+    say(f"bytes a view: {index.nbytes / size:,.0f}")
+
+
+def bank_of(
+    entries: int, views: int, dimensions: int, generator: np.random.Generator
+) -> tuple[EntryVectors, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """An index of entries, each with views at a cosine of about 0.8 to its centre; and the centres."""
+    centres = generator.standard_normal((entries, dimensions))
+    index = EntryVectors(dimensions)
+    for begin in range(0, entries, 500):
+        some = centres[begin : begin + 500]
+        raw = some[:, None] + 0.7 * generator.standard_normal((len(some), views, dimensions))
+        owners = np.repeat(np.arange(begin, begin + len(some)), views)
+        keys = range(begin * views, begin * views + len(owners))
+        index.add(keys, owners.tolist(), unit(raw.reshape(-1, dimensions)))
+    return index, centres
+
+
+def windows_of(centre: np.ndarray[tuple[int, ...], np.dtype[np.float64]], generator: np.random.Generator) -> Matrix:
+    """Queries of which the first is a copy of an entry, at a cosine of about 0.6, and the others of nothing."""
+    rows = generator.standard_normal((WINDOWS, centre.shape[1]))
+    rows[:1] = centre + 1.2 * rows[:1]
+    return unit(rows)
+
+
 def bench_vectors() -> None:
-    """Searches by numpy's product, usearch's scan and usearch's graph, with the graph's recall."""
+    """Searches of neighbours by numpy's product and by usearch's graph, with the graph's recall."""
     generator = np.random.default_rng(SEED)
     data = vectors_like_pictures(max(SIZES), generator)
-    exact, scan = ExactVectorIndex(DIMENSIONS), UsearchVectorIndex(DIMENSIONS, 10**9)
-    say("\n| vectors | queries | numpy f32, ms | scan f16, ms | graph f16, ms | recall@10 | copy found | adds/s |")
-    say("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    exact, graph = EntryVectors(DIMENSIONS), UsearchVectorIndex(DIMENSIONS)
+    say("\n| vectors | queries | product, ms | graph, ms | recall@10 | copy found | adds to a graph/s |")
+    say("|---:|---:|---:|---:|---:|---:|---:|")
     done = 0
     for size in SIZES:
         keys = list(range(done, size))
-        exact.add(keys, data[done:size])
-        begin = time.perf_counter()
-        scan.add(keys, data[done:size])
-        rate = (size - done) / (time.perf_counter() - begin)
+        exact.add(keys, keys, data[done:size])
+        begin = time.thread_time()
+        graph.add(keys, data[done:size])
+        rate = (size - done) / (time.thread_time() - begin)
         done = size
-        graph = UsearchVectorIndex(DIMENSIONS, 0)
-        graph._graph = scan._graph
         queries = copies(data[generator.integers(0, size, 500)], generator)
         pairs = list(zip(graph.search(queries, 10)[0], exact.search(queries, 10)[0], strict=True))
         recall = np.mean([len(set(one.tolist()) & set(other.tolist())) / 10 for one, other in pairs])
         best = np.mean([one[0] == other[0] for one, other in pairs])
         for count in QUERIES:
-            figures = [milliseconds(partial(index.search, queries[:count], 10)) for index in (exact, scan, graph)]
+            figures = [milliseconds(partial(index.search, queries[:count], 10)) for index in (exact, graph)]
             times = " | ".join(f"{one:.2f}" for one in figures)
             say(f"| {size:,} | {count} | {times} | {recall:.3f} | {best:.3f} | {rate:,.0f} |")
-    bare = UsearchVectorIndex(DIMENSIONS, 0), ExactVectorIndex(DIMENSIONS)
+    bare = UsearchVectorIndex(DIMENSIONS), ExactVectorIndex(DIMENSIONS)
     for index in bare:
         index.add(list(range(5_000)), unit(np.random.default_rng(SEED).standard_normal((5_000, DIMENSIONS))))
     queries = unit(generator.standard_normal((200, DIMENSIONS)))
     pairs = list(zip(*(index.search(queries, 10)[0] for index in bare), strict=True))
     recall = np.mean([len(set(one.tolist()) & set(other.tolist())) / 10 for one, other in pairs])
     say(f"\nthe graph's recall@10 on 5,000 vectors without any structure: {recall:.2f}")
-    size = len(scan.arrays()["graph"])
-    say(f"\na vector of {DIMENSIONS} dimensions: {size / len(scan):,.0f} bytes")
-    say(f"copying {size / 1e6:.0f} MB of a graph for a snapshot: {milliseconds(scan.arrays, 5):.0f} ms")
+
+
+def bench_locals() -> None:
+    """Memory and time of local features, and the bytes that the catalogue keeps of them."""
+    generator = np.random.default_rng(SEED)
+    features = []
+    for _ in range(1_000):
+        points = generator.uniform(0, 1, (KEYPOINTS, 4)) * (1, 1, 0.05, 2 * np.pi)
+        descriptors = np.minimum(generator.exponential(40, (KEYPOINTS, 128)), 255).astype(np.uint8)
+        features.append(LocalFeatures(points.astype(np.float32), descriptors, 1.5))
+    index = LocalIndex()
+    begin = time.thread_time()
+    for key, one in enumerate(features):
+        index.add([key], [key], [one])
+    took = 1_000 * (time.thread_time() - begin) / len(features)
+    say(f"\n{len(features):,} sets of {KEYPOINTS} keypoints, added one by one: {took:.1f} ms a set")
+    say(
+        f"in memory {index.nbytes / len(features):,.0f} bytes a set, "
+        f"{index.nbytes / len(features) / KEYPOINTS:.0f} a keypoint"
+    )
+    say(f"in the catalogue {len(encode_features(features[0])):,} bytes a set")
+    say(
+        f"encoding {milliseconds(partial(encode_features, features[0])):.2f} ms, ",
+    )
+    say(f"decoding {milliseconds(partial(decode_features, encode_features(features[0]))):.2f} ms")
+    say(f"votes of {KEYPOINTS} keypoints: {milliseconds(partial(index.vote, features[5], 50), 5):.0f} ms")
+    say(f"copying them for a snapshot: {milliseconds(index.arrays, 5):.0f} ms")
 
 
 def bench_exchange() -> None:
@@ -110,7 +199,7 @@ def bench_exchange() -> None:
     say("\n| removed by | found by itself |\n|---|---:|")
     for ours in (True, False):
         generator = np.random.default_rng(SEED)
-        index = UsearchVectorIndex(64, 0)
+        index = UsearchVectorIndex(64)
         held: dict[int, Matrix] = {}
         following = 0
         for _ in range(6):
@@ -136,15 +225,19 @@ def bench_exchange() -> None:
 def bench_hashes() -> None:
     """The scan over PDQ hashes, and memory."""
     generator = np.random.default_rng(SEED)
-    say("\n| PDQ hashes | 1 query, ms | 8 queries, ms | bytes a hash |\n|---:|---:|---:|---:|")
+    say(
+        "\n| PDQ hashes | 1 query, ms | 8 queries, ms | 8 queries of 50 entries given, ms | bytes a hash |\n"
+        "|---:|---:|---:|---:|---:|"
+    )
     for size in HASHES:
         raw = generator.bytes(32 * size)
         index = FlatHammingIndex()
-        index.add(range(size), [raw[32 * place : 32 * place + 32] for place in range(size)])
+        index.add(range(size), range(size), [raw[32 * place : 32 * place + 32] for place in range(size)])
         queries = [raw[32 * place : 32 * place + 32] for place in range(8)]
         one = milliseconds(partial(index.search, queries[:1], 31))
         eight = milliseconds(partial(index.search, queries, 31), 5)
-        say(f"| {size:,} | {one:.2f} | {eight:.2f} | {index.nbytes / size:.0f} |")
+        given = milliseconds(partial(index.distances, range(50), queries), 5)
+        say(f"| {size:,} | {one:.2f} | {eight:.2f} | {given:.2f} | {index.nbytes / size:.0f} |")
     table = DigestTable()
     for key in range(100_000):
         table.add(key, generator.bytes(32))
@@ -157,11 +250,11 @@ def bench_snapshot() -> None:
     index = IndexSet()
     raw = generator.bytes(32 * 1_000_000)
     hashes = [
-        StoredHash(key, 1, SignalType.PDQ if key % 2 else SignalType.SHA256, raw[32 * key : 32 * key + 32])
+        StoredHash(key, 1, SignalType.PDQ if key % 2 else SignalType.SHA256, raw[32 * key : 32 * key + 32], key // 2)
         for key in range(1_000_000)
     ]
     data = vectors_like_pictures(20_000, generator)
-    vectors = [StoredVector(key, 1, VectorSpace.COPY, "m", data[key]) for key in range(20_000)]
+    vectors = [StoredVector(key, 1, VectorSpace.COPY, "m", data[key], key // 12) for key in range(20_000)]
     begin = time.perf_counter()
     index.load_rows([hashes], [vectors])
     say(f"\n500,000 PDQ, 500,000 SHA-256, 20,000 vectors: rebuilt from rows in {time.perf_counter() - begin:.1f} s")
@@ -175,10 +268,17 @@ def bench_snapshot() -> None:
         say(f"checked and loaded in {time.perf_counter() - begin:.1f} s")
 
 
+PARTS = {
+    "hashes": bench_hashes,
+    "entries": bench_entries,
+    "vectors": bench_vectors,
+    "locals": bench_locals,
+    "exchange": bench_exchange,
+    "snapshot": bench_snapshot,
+}
+
 if __name__ == "__main__":
     say(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, seed {SEED}")
     say(f"Python {platform.python_version()}, numpy {np.__version__}, usearch {usearch.__version__}")
-    bench_hashes()
-    bench_vectors()
-    bench_exchange()
-    bench_snapshot()
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

@@ -5,8 +5,9 @@ matrix product answers that: 12,000 vectors of 512 dimensions in 10 ms, where a 
 are one float32 matrix, an entry's next to each other, and the product goes over it block by block, without a loop over
 queries, rows or hits. float16 would take half of the memory and, widened block by block, 1.6 times as long.
 
-Beyond `GRAPH_FROM` vectors a graph (see `graph`) names the entries that are worth a product. It is an accelerator and
-no second truth: what it names is scored by the matrix.
+Beyond `GRAPH_FROM` vectors a graph (see `graph`) names, by the first few queries alone, the entries that are worth a
+product. It is an accelerator and no second truth: what it names is scored by the matrix, with all queries. Asked by a
+hundred queries it would cost more than the product; so an entry that only a late query would find is missed there.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from imagewarden_server.index.graph import UsearchVectorIndex
 from imagewarden_server.index.scores import Best, best_of_each, best_queries, nearest_rows, widest_scores
 from imagewarden_server.index.vectors import Arrays, Keys, Matrix, check_queries, check_vectors
 
-GRAPH_FROM = 50_000
-"""From this many vectors on a graph is made: a product of a hundred queries takes about 50 ms there (docs/index.md)."""
+GRAPH_FROM = 100_000
+"""From this many vectors on a graph is made: a product of a hundred queries takes about 90 ms there (docs/index.md)."""
 
-_GRAPH_NEAREST = 4
+GRAPH_QUERIES = 16
+"""How many queries, the first, are asked of a graph: those of the whole picture and of its largest windows."""
+
+_GRAPH_NEAREST = 2
 _LEAST_ROOM = 16
 _GROWTH = 1.5
 
@@ -254,7 +258,7 @@ class EntryVectors:
             return Best.none()
         if self._graph is not None:
             # A few more than are asked for: a graph ranks by cosine, and entries are ranked by their own scales.
-            found = np.concatenate(self._graph.search(queries, _GRAPH_NEAREST * k)[0])
+            found = np.concatenate(self._graph.search(queries[:GRAPH_QUERIES], _GRAPH_NEAREST * k)[0])
             near = np.unique(self._column("entries")[np.isin(self._column("keys"), found)])
             return self.score_entries(near, queries).first(k)
         scores = self._scaled(widest_scores(self._matrix[: self._count], queries), slice(self._count))

@@ -42,9 +42,8 @@ def save_snapshot(index: IndexSet, directory: Path, catalog_id: str) -> Path:
 
     Searches and changes go on meanwhile: each index in it is copied for itself, so that one may have a change that
     another has not. The manifest has the revision before the first copy and the one after the last; the changes
-    between the two must be applied again, which harms nothing. Worn graphs are built anew before. The snapshot appears
-    by one rename, after its files are on the disk. Where the same revision is there already and sound, nothing is
-    written.
+    between the two must be applied again, which harms nothing. The snapshot appears by one rename, after its files are
+    on the disk. Where the same revision is there already and sound, nothing is written.
 
     Args:
         index: what to save.
@@ -61,12 +60,13 @@ def save_snapshot(index: IndexSet, directory: Path, catalog_id: str) -> Path:
     with _alone(directory):
         for stray in directory.glob(f"{_PREFIX}*{_SCRATCH}*"):
             shutil.rmtree(stray, ignore_errors=True)
-        index.compact()
         revision = index.revision
         target = directory / f"{_PREFIX}{revision:020d}"
         if not _sound(target, catalog_id):
             _write(index, revision, target, catalog_id)
         _prune(directory, target)
+    # Afterwards, since it may take a minute: whoever stops the server meanwhile has the snapshot.
+    index.compact()
     return target
 
 

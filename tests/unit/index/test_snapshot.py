@@ -313,6 +313,7 @@ class TestFrozen:
     def test_a_graph_is_saved_and_loaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("imagewarden_server.index.bank.EntryVectors", partial(EntryVectors, graph_from=2))
         index = sample()
+        assert index.compact() == 1
         path = save_snapshot(index, tmp_path, CATALOG)
         with np.load(path / "000004-copy.npz") as arrays:
             assert {"graph", "removed", "vectors", "keys", "entries", "live"} <= set(arrays)
