@@ -1,0 +1,279 @@
+"""The service that is measured: started for the run, or one that runs already; always asked over gRPC."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from imagewarden import BankKind, Client, ImageWardenError
+from imagewarden.v1 import bank_service_pb2 as banks_pb
+from imagewarden.v1 import bank_service_pb2_grpc as banks_grpc
+from imagewarden.v1 import moderation_service_pb2 as pb
+from imagewarden.v1 import moderation_service_pb2_grpc as pb_grpc
+from imagewarden.v1 import types_pb2 as types
+from imagewarden_eval.errors import EvaluationError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+READY_SECONDS = 300.0
+CALL_SECONDS = 120.0
+MAX_MATCHES = 100
+_MESSAGE_BYTES = 128 * 2**20
+
+# Where a server that fuses nothing is measured: signal by signal, each threshold where hardly more than the bank's own
+# neighbours answer, since all share one list of at most 100 matches. Two different pictures are 128 bits apart, +- 8.
+_OPEN = {types.SIGNAL_TYPE_PDQ: 80.0, types.SIGNAL_TYPE_EMBEDDING: 0.0}
+
+
+class ServiceError(EvaluationError):
+    """The service could not be started or does not answer as it must; the message says what to do."""
+
+
+@dataclass
+class Candidate:
+    """What a check says of one entry.
+
+    Attributes:
+        external_id: the entry's.
+        scores: by signal, in lower-case words, in the unit of its threshold: pdq in bits, local in inliers; a digest
+            that is equal is `digest` with 1. A signal that said nothing is missing.
+        box: where the best match that names a box lies, as fractions; None: none did.
+    """
+
+    external_id: str
+    brand: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One check's candidates by external id, what could not be compared, and how long it took, as the caller saw it."""
+
+    candidates: Mapping[str, Candidate]
+    undecided: tuple[str, ...]
+    seconds: float
+    stages: Mapping[str, float]
+
+
+class Service:
+    """One server under measurement."""
+
+    def __init__(self, address: str, model_address: str | None) -> None:
+        self.address = address
+        self.model_address = model_address
+        self.client = Client(address, timeout=CALL_SECONDS)
+        options = [
+            ("grpc.max_send_message_length", _MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+        ]
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._moderation = pb_grpc.ModerationServiceStub(self._channel)
+        self._banks = banks_grpc.BankServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+        self._channel.close()
+
+    def create_open_bank(self, name: str, kind: BankKind) -> dict[str, float]:
+        """Make a bank that answers every candidate it has, and say what its thresholds were: the shipped defaults.
+
+        With a COMBINED signal that one threshold at 0 is enough: it says something of every candidate.
+        """
+        self.client.create_bank(name, kind)
+        bank = self._banks.GetBank(banks_pb.GetBankRequest(name=f"banks/{name}"), timeout=CALL_SECONDS).bank
+        shipped = {_word(one.signal): one.threshold for one in bank.policy.thresholds if not one.disabled}
+        known = {one.signal for one in bank.policy.thresholds}
+        opened = {types.SIGNAL_TYPE_COMBINED: 0.0} if types.SIGNAL_TYPE_COMBINED in known else _OPEN
+        thresholds = [
+            types.SignalThreshold(signal=one.signal, threshold=opened.get(one.signal, one.threshold))
+            for one in bank.policy.thresholds
+        ]
+        request = banks_pb.UpdateBankRequest(
+            bank=types.Bank(name=bank.name, policy=types.Policy(thresholds=thresholds))
+        )
+        request.update_mask.paths.append("policy.thresholds")
+        self._banks.UpdateBank(request, timeout=CALL_SECONDS)
+        return {signal: value for signal, value in shipped.items() if signal not in {"sha256", "sha1", "md5"}}
+
+    def thresholds(self, name: str) -> dict[str, float]:
+        """The thresholds of a bank that are in force, but for digests."""
+        bank = self._banks.GetBank(banks_pb.GetBankRequest(name=f"banks/{name}"), timeout=CALL_SECONDS).bank
+        pairs = {_word(one.signal): one.threshold for one in bank.policy.thresholds if not one.disabled}
+        return {signal: value for signal, value in pairs.items() if signal not in {"sha256", "sha1", "md5"}}
+
+    def check(self, image: bytes, banks: Sequence[str] = ()) -> Answer:
+        """Check one picture, and read all that its answer says of each candidate."""
+        request = pb.CheckImageRequest(
+            image=image, banks=[f"banks/{one}" for one in banks], max_matches=MAX_MATCHES, exhaustive=True
+        )
+        begin = time.perf_counter()
+        try:
+            response = self._moderation.CheckImage(request, timeout=CALL_SECONDS, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise ServiceError(f"a check failed: {error}") from error
+        seconds = time.perf_counter() - begin
+        candidates: dict[str, Candidate] = {}
+        for match in response.matches:
+            key = match.external_id or match.entry
+            _read(match, candidates.setdefault(key, Candidate(match.external_id, match.brand)))
+        stages = {one.stage: one.duration.ToTimedelta().total_seconds() for one in response.timings}
+        undecided = tuple(types.UndecidedCode.Name(one.code).lower() for one in response.undecided_reasons)
+        return Answer(candidates, undecided, seconds, stages)
+
+
+def _word(signal: int) -> str:
+    return types.SignalType.Name(signal).removeprefix("SIGNAL_TYPE_").lower()  # type: ignore[arg-type]  # numbers of the wire
+
+
+def _read(match: Any, into: Candidate) -> None:
+    """Add what one match says: its own signal, and the evidence of the others."""
+    said = {_word(one.signal): one.value for one in match.evidence}
+    word = _word(match.signal)
+    if word in {"sha256", "sha1", "md5"}:
+        said["digest"] = 1.0
+    else:
+        said.setdefault(word, match.distance if word == "pdq" else match.score)
+    for said_by, value in said.items():
+        before = into.scores.get(said_by)
+        better = min if said_by == "pdq" else max
+        into.scores[said_by] = value if before is None else better(before, value)
+    if match.HasField("region") and into.box is None:
+        region = match.region
+        into.box = (region.left, region.top, region.right, region.bottom)
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], callers: int) -> Iterator[R]:
+    """Work on items by several threads; results come in the items' order, and few are made ahead."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(callers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > callers * 4:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _launch(name: str, arguments: list[str], ready: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 -- this very package, with arguments made here
+            [sys.executable, "-m", "imagewarden", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+    until = time.monotonic() + READY_SECONDS
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > until:
+            _stop(process)
+            said = log.read_text(errors="replace")[-2_000:]
+            raise ServiceError(
+                f"{name} did not start (`imagewarden {' '.join(arguments)}`); its log ends with:\n{said}"
+            )
+        time.sleep(0.05)
+    return process
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=60)
+
+
+@contextmanager
+def serving(
+    model_base_path: Path | None, *, model_address: str | None = None, address: str | None = None
+) -> Iterator[Service]:
+    """The service of a run: a real server over an empty state of its own, stopped in the end; or one that runs.
+
+    What is started is what `imagewarden serve --embedded` starts, a model host and a server beside it, by two commands:
+    so that the textbook descriptor can be asked of the same host.
+
+    Args:
+        model_base_path: the directory of the model's versions; needed where nothing runs yet.
+        model_address: a model host that runs; with `address`, the one to ask the textbook descriptor of.
+        address: of a server that runs already: nothing is started.
+
+    Raises:
+        ServiceError: there is no model, or a process did not start; the message ends with its log.
+    """
+    if address is not None:
+        service = Service(address, model_address)
+        try:
+            yield service
+        finally:
+            service.close()
+        return
+    if model_address is None and (model_base_path is None or not any(model_base_path.glob("[0-9]*"))):
+        raise ServiceError(
+            f"{model_base_path} has no version of a model; make one with `imagewarden model export --out var/model` "
+            "and give --model-base-path var/model/inception, or give --address of a server that runs"
+        )
+    with tempfile.TemporaryDirectory(prefix="imagewarden-eval-") as folder:
+        scratch = Path(folder)
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            if model_address is None:
+                ready = scratch / "host.json"
+                arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(model_base_path)]
+                arguments += ["--port", "0", "--ready-file", str(ready), "--exit-with-parent"]
+                arguments += ["--grpc-socket-path", str(scratch / "model.sock")]
+                processes.append(_launch("the model host", arguments, ready, scratch / "host.log"))
+                model_address = f"unix:{scratch / 'model.sock'}"
+            ready = scratch / "server.json"
+            arguments = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+            arguments += ["--state-dir", str(scratch / "state"), "--model-address", model_address]
+            processes.append(
+                _launch("the server", [*arguments, "--ready-file", str(ready)], ready, scratch / "server.log")
+            )
+            service = Service(json.loads(ready.read_text())["grpc"], model_address)
+            try:
+                yield service
+            finally:
+                service.close()
+        finally:
+            for process in reversed(processes):
+                _stop(process)
+
+
+def wait_for_model(service: Service, image: bytes, seconds: float = 60.0) -> None:
+    """Wait until the server has its model: a search by meaning works.
+
+    Raises:
+        ServiceError: it has none in time.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            service.client.search(image, k=1, timeout=30)
+        except ImageWardenError as error:
+            if time.monotonic() > until:
+                raise ServiceError(f"the server has no model: {error}; look at the model host") from error
+            time.sleep(0.5)
+        else:
+            return
