@@ -41,14 +41,14 @@ class TestRows:
         held = {name: (array, array.copy()) for name, array in index.arrays().items()}
         index.remove([0, 1, 2, 5])
         other = unit_vectors(4, seed=9)
-        index.add([0, 5, 40, 41], [0, 1, 12, 11], other, [0.5] * 4, [2.0] * 4)
+        index.add([0, 5, 40, 41], [0, 1, 12, 11], other, [0.2] * 4, [0.5] * 4)
         index.remove(range(6, 30))
         index.add(range(100, 200), range(100, 200), unit_vectors(100, seed=2))
         for array, before in held.values():
             np.testing.assert_array_equal(array, before)
         best = index.score_entries([1], other[1:2])
         assert found(best) == [(1, 5, 0)]
-        np.testing.assert_allclose([best.values[0], best.cosines[0]], [0.25, 1.0], atol=1e-5)
+        np.testing.assert_allclose([best.values[0], best.cosines[0]], [1.6, 1.0], atol=1e-5)
 
     def test_an_entry_that_is_enabled_again_takes_its_place(self) -> None:
         vectors = unit_vectors(12)
@@ -81,15 +81,21 @@ SCALED = [(5, 0.25, 0.5), (3, 0.5, 1.0), (4, 0.75, 2.0)]
 class TestGraph:
     def test_one_is_wanted_from_a_size_on_and_goes_below_half_of_it(self) -> None:
         index = filled(99, 2, graph_from=200)
-        assert not index.wants_graph
-        index.add([500, 501, 502], [500] * 3, unit_vectors(3, seed=3))
-        assert index.wants_graph
-        index.adopt(UsearchVectorIndex.built(*index.rows(), DIMENSIONS))
         states = [(len(index), index.has_graph, index.wants_graph)]
+        index.add([500, 501, 502], [500] * 3, unit_vectors(3, seed=3))
+        states.append((len(index), index.has_graph, index.wants_graph))
+        index.adopt(UsearchVectorIndex.built(*index.rows(), DIMENSIONS))
+        states.append((len(index), index.has_graph, index.wants_graph))
         for gone in (range(100), [100]):
             index.remove(gone)
             states.append((len(index), index.has_graph, index.wants_graph))
-        assert states == [(201, True, False), (101, True, False), (100, False, False)]
+        assert states == [
+            (198, False, False),
+            (201, False, True),
+            (201, True, False),
+            (101, True, False),
+            (100, False, False),
+        ]
 
     def test_a_graph_that_was_built_meanwhile_is_brought_up_to_date(self) -> None:
         vectors = unit_vectors(400)
