@@ -71,7 +71,7 @@ def _dct_matrix(size: int) -> NDArray[np.float64]:
 
 
 class PHash:
-    """pHash of 64 bits: grey, 32 x 32, DCT, its 8 x 8 lowest frequencies against their median (Krawetz; Zauner 2010)."""
+    """pHash of 64 bits: grey, 32 x 32, DCT, its 8 x 8 lowest frequencies against their median (Zauner, 2010)."""
 
     name = "pHash"
     says = "64 bits: DCT of the picture at 32 x 32 in grey, the 8 x 8 lowest frequencies against the median"

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from imagewarden_eval.caltech101_command import register as register_caltech101
+
 app = typer.Typer(
     help="Measure recognition over the product's own path: a real server, asked over gRPC.",
     no_args_is_help=True,
@@ -192,3 +194,144 @@ def logos(
 
     record = _run("logos", work)
     _answer(record, out, as_json=json_output)
+
+
+@app.command()
+def calibrate(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The policy file that is written.")] = Path("policy.json"),
+    fpr: Annotated[float, typer.Option(help="False alarms per query that each signal may raise.")] = 1e-4,
+    bank: Annotated[
+        list[str] | None, typer.Option(help="With --address: a bank of that server; may be given again.")
+    ] = None,
+    lower_thresholds: Annotated[
+        bool,
+        typer.Option("--lower-thresholds", help="With --bank: lower its thresholds meanwhile, and note matches only."),
+    ] = False,
+    logo_files: Annotated[
+        Path | None, typer.Option("--logos", help="Against a bank of these logos, instead of one of pictures.")
+    ] = None,
+    fitting_brands: Annotated[
+        bool, typer.Option("--fitting-brands", help="With --logos: the brands for fitting, not those to measure on.")
+    ] = False,
+    exclude: Exclude = None,
+    same_pictures: SamePictures = None,
+    references: Annotated[int, typer.Option(min=1, help="How many pictures the bank made here has.")] = 500,
+    model_base_path: ModelBase = None,
+    model_address: ModelAddress = None,
+    address: Address = None,
+    seed: Seed = 1,
+    callers: Callers = 4,
+    json_output: Json = False,
+) -> None:
+    """From ordinary pictures, the threshold of each signal that keeps false alarms under a rate, as a policy file.
+
+    `imagewarden bank update NAME --policy-file FILE` applies it. No picture may be in the bank: every match counts as a
+    false alarm. Zero alarms in N queries prove a rate of 3/N at best; the file says what its queries prove.
+    """
+
+    def work() -> dict[str, Any]:
+        from imagewarden_eval import calibrate as calibrating  # noqa: PLC0415 -- the help needs none
+
+        return calibrating.run(
+            calibrating.Options(
+                images=tuple(images),
+                out=out,
+                command=_command_line(),
+                fpr=fpr,
+                banks=tuple(bank or ()),
+                lower_thresholds=lower_thresholds,
+                logos=logo_files,
+                fitting_brands=fitting_brands,
+                exclude=tuple(exclude or ()),
+                same_pictures=same_pictures,
+                references=references,
+                model_base_path=model_base_path,
+                model_address=model_address,
+                address=address,
+                seed=seed,
+                callers=callers,
+                quiet=json_output,
+            )
+        )
+
+    policy = _run("calibrate", work)
+    if json_output:
+        typer.echo(json.dumps(policy))
+        return
+    for signal, value in policy["thresholds"].items():
+        said = policy["record"]["signals"][signal]
+        typer.echo(
+            f"{signal}: {value:g}; nearest ordinary pictures: {', '.join(f'{one:g}' for one in said['highest'])}"
+        )
+    typer.echo(policy["record"]["note"])
+    typer.echo(f"wrote {out}; apply it with: imagewarden bank update NAME --policy-file {out}")
+
+
+@app.command()
+def fuse(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The fusion file that is written.")],
+    exclude: Exclude = None,
+    fitting_share: FittingShare = 6,
+    whole: Annotated[
+        bool, typer.Option("--all-for-fitting", help="The pictures are all for fitting: nothing is measured on them.")
+    ] = False,
+    same_pictures: SamePictures = None,
+    references: Annotated[int, typer.Option(min=1, help="How many pictures are registered.")] = 160,
+    attacks_each: Annotated[int, typer.Option(min=0, help="How many edits of each reference; 0: all.")] = 10,
+    negatives: Annotated[int | None, typer.Option(min=1, help="Queries without a copy; unset: as many.")] = None,
+    logo_files: Annotated[
+        Path | None, typer.Option("--logos", help="The unpacked npm package @iconify-json/logos: fits logos too.")
+    ] = None,
+    redrawn: Annotated[
+        Path | None, typer.Option("--simple-icons", help="The unpacked npm package simple-icons.")
+    ] = None,
+    brands: Annotated[int, typer.Option(min=0, help="At most so many brands; 0: all that are for fitting.")] = 150,
+    model_base_path: ModelBase = None,
+    model_address: ModelAddress = None,
+    address: Address = None,
+    seed: Seed = 7,
+    callers: Callers = 4,
+    json_output: Json = False,
+) -> None:
+    """Fit the weights of the fused score on the fitting part, over the product's own path."""
+
+    def work() -> dict[str, Any]:
+        from imagewarden_eval import copies_run, logos_run  # noqa: PLC0415 -- the help needs none
+        from imagewarden_eval import fuse as fusing
+
+        share = 1 if whole else fitting_share  # every number is 0 modulo 1: all pictures are for fitting
+        shared: dict[str, Any] = {
+            "images": tuple(images),
+            "out": out.parent,
+            "command": _command_line(),
+            "exclude": tuple(exclude or ()),
+            "fitting_share": share,
+            "model_base_path": model_base_path,
+            "model_address": model_address,
+            "address": address,
+            "seed": seed,
+            "callers": callers,
+            "quiet": json_output,
+            "fitting": True,
+        }
+        options = copies_run.Options(
+            **shared,
+            same_pictures=same_pictures,
+            references=references,
+            attacks_each=attacks_each,
+            negatives=negatives,
+        )
+        logos_too = None
+        if logo_files is not None:
+            logos_too = logos_run.Options(
+                **shared, logos=logo_files, redrawn=redrawn, brands=brands, negatives=negatives or 1_000
+            )
+        return fusing.run(options, out, logos_too)
+
+    content = _run("fuse", work)
+    typer.echo(json.dumps(content) if json_output else json.dumps(content, indent=2))
+
+
+register_caltech101(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 import time
@@ -100,7 +101,8 @@ def ask(service: Service, options: Options, progress: Progress) -> Asked:
         find_photographs(options.images, options.exclude), fitting=options.fitting, share=options.fitting_share
     )
     logos = read_logos(options.logos, options.redrawn, measured=not options.fitting)
-    logos = logos[: options.brands or len(logos)]
+    # Not the first by name: families of brands of one company stand together there.
+    logos = sorted(logos, key=lambda one: hashlib.sha256(one.slug.encode()).digest())[: options.brands or len(logos)]
     if not photographs or not logos:
         raise EvaluationError(
             f"{len(photographs)} photographs and {len(logos)} brands are left in the part that is asked for; name more"

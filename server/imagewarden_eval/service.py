@@ -92,30 +92,46 @@ class Service:
         self._channel.close()
 
     def create_open_bank(self, name: str, kind: BankKind) -> dict[str, float]:
-        """Make a bank that answers every candidate it has, and say what its thresholds were: the shipped defaults.
-
-        With a COMBINED signal that one threshold at 0 is enough: it says something of every candidate.
-        """
+        """Make a bank that answers every candidate it has, and say what its thresholds were: the shipped defaults."""
         self.client.create_bank(name, kind)
-        bank = self._banks.GetBank(banks_pb.GetBankRequest(name=f"banks/{name}"), timeout=CALL_SECONDS).bank
-        shipped = {_word(one.signal): one.threshold for one in bank.policy.thresholds if not one.disabled}
-        known = {one.signal for one in bank.policy.thresholds}
-        opened = {types.SIGNAL_TYPE_COMBINED: 0.0} if types.SIGNAL_TYPE_COMBINED in known else _OPEN
-        thresholds = [
-            types.SignalThreshold(signal=one.signal, threshold=opened.get(one.signal, one.threshold))
-            for one in bank.policy.thresholds
-        ]
-        request = banks_pb.UpdateBankRequest(
-            bank=types.Bank(name=bank.name, policy=types.Policy(thresholds=thresholds))
-        )
-        request.update_mask.paths.append("policy.thresholds")
-        self._banks.UpdateBank(request, timeout=CALL_SECONDS)
-        return {signal: value for signal, value in shipped.items() if signal not in {"sha256", "sha1", "md5"}}
+        shipped = self.thresholds(name)
+        self._set_policy(name, _opened(self._bank(name).policy))
+        return shipped
+
+    @contextmanager
+    def opened(self, names: Sequence[str]) -> Iterator[None]:
+        """Meanwhile banks answer every candidate and only note it; in the end their policies are as they were."""
+        before = {name: self._bank(name).policy for name in names}
+        try:
+            for name, policy in before.items():
+                lowered = _opened(policy)
+                lowered.action = types.ACTION_NOTE
+                self._set_policy(name, lowered)
+            yield
+        finally:
+            for name, policy in before.items():
+                self._set_policy(name, policy)
+
+    def _bank(self, name: str) -> types.Bank:
+        request = banks_pb.GetBankRequest(name=f"banks/{name.removeprefix('banks/')}")
+        try:
+            return self._banks.GetBank(request, timeout=CALL_SECONDS).bank
+        except grpc.RpcError as error:
+            raise ServiceError(f"the bank {name} cannot be read at {self.address}: {error}") from error
+
+    def _set_policy(self, name: str, policy: types.Policy) -> None:
+        bank = types.Bank(name=f"banks/{name.removeprefix('banks/')}", policy=policy)
+        request = banks_pb.UpdateBankRequest(bank=bank)
+        request.update_mask.paths.extend(["policy.action", "policy.thresholds"])
+        try:
+            self._banks.UpdateBank(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise ServiceError(f"the policy of bank {name} cannot be set at {self.address}: {error}") from error
 
     def thresholds(self, name: str) -> dict[str, float]:
         """The thresholds of a bank that are in force, but for digests."""
-        bank = self._banks.GetBank(banks_pb.GetBankRequest(name=f"banks/{name}"), timeout=CALL_SECONDS).bank
-        pairs = {_word(one.signal): one.threshold for one in bank.policy.thresholds if not one.disabled}
+        policy = self._bank(name).policy
+        pairs = {_word(one.signal): one.threshold for one in policy.thresholds if not one.disabled}
         return {signal: value for signal, value in pairs.items() if signal not in {"sha256", "sha1", "md5"}}
 
     def check(self, image: bytes, banks: Sequence[str] = ()) -> Answer:
@@ -136,6 +152,21 @@ class Service:
         stages = {one.stage: one.duration.ToTimedelta().total_seconds() for one in response.timings}
         undecided = tuple(types.UndecidedCode.Name(one.code).lower() for one in response.undecided_reasons)
         return Answer(candidates, undecided, seconds, stages)
+
+
+def _opened(policy: types.Policy) -> types.Policy:
+    """The same policy, its thresholds as low as is needed for every candidate to be answered.
+
+    With a COMBINED signal that one threshold at 0 is enough: it says something of every candidate.
+    """
+    known = {one.signal for one in policy.thresholds}
+    opened = {types.SIGNAL_TYPE_COMBINED: 0.0} if types.SIGNAL_TYPE_COMBINED in known else _OPEN
+    lowered = types.Policy(action=policy.action)
+    for one in policy.thresholds:
+        lowered.thresholds.add(
+            signal=one.signal, threshold=opened.get(one.signal, one.threshold), disabled=one.disabled
+        )
+    return lowered
 
 
 def _word(signal: int) -> str:
