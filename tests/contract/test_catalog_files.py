@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from imagewarden_server.catalog import CatalogError, SqlCatalog
 from imagewarden_server.catalog.errors import DamagedFeatures
+from imagewarden_server.catalog.tables import metadata
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.types import BankKind, HashSignal, NewEntry, SignalType, VectorSpace
 
@@ -188,6 +191,16 @@ class TestMigrated:
             indexes = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
         assert {"entries_by_key", "local_features_by_entry"} <= indexes
         catalog.close()
+
+    @pytest.mark.parametrize("old", [True, False])
+    def test_the_schema_is_what_the_tables_say(self, path: Path, *, old: bool) -> None:
+        if old:
+            first_schema(path)
+        SqlCatalog.open(path).close()
+        engine = create_engine(f"sqlite:///{path}")
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        engine.dispose()
 
     def test_a_damaged_row_of_local_features_is_named(self, path: Path) -> None:
         filled(path).close()

@@ -25,7 +25,7 @@ class Entries(EntryVectors):
     """Two views an entry, without a graph."""
 
     def __init__(self, dimensions: int) -> None:
-        super().__init__(dimensions)
+        super().__init__(dimensions, 10**9)
 
     def add(self, keys: Sequence[int], vectors: Matrix) -> None:  # type: ignore[override]
         super().add(keys, [key // 2 for key in keys], vectors)
@@ -36,7 +36,7 @@ class Entries(EntryVectors):
     @classmethod
     def load(cls, path: Path, dimensions: int) -> Entries:
         made = cls(dimensions)
-        made.__dict__.update(EntryVectors.of(read_arrays(path), dimensions).__dict__)
+        made.__dict__.update(EntryVectors.of(read_arrays(path), dimensions, 10**9).__dict__)
         return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from imagewarden_server.index import digests as digest_tables
 from imagewarden_server.index.digests import DigestTable
-from imagewarden_server.index.entry_vectors import EntryVectors, check_scale
+from imagewarden_server.index.entry_vectors import GRAPH_FROM, EntryVectors, check_scale
 from imagewarden_server.index.errors import WrongShape
 from imagewarden_server.index.flat import FlatHammingIndex
 from imagewarden_server.index.local import LocalIndex
@@ -94,7 +94,7 @@ class BankIndexes:
         """Add vectors that `check` has seen."""
         for place, group in _by_place(rows).items():
             if place not in self.vectors:
-                self.vectors[place] = EntryVectors(len(group[0].vector))
+                self.vectors[place] = EntryVectors(len(group[0].vector), GRAPH_FROM[place[0]])
             index = self.vectors[place]
             there = index.holds([row.key for row in group])
             fresh = list({row.key: row for row, held in zip(group, there, strict=True) if not held}.values())
@@ -162,7 +162,7 @@ class BankIndexes:
             ValueError: the part does not hold what it says.
         """
         if isinstance(part, VectorPart):
-            vectors = EntryVectors.of(part.arrays, part.dimensions)
+            vectors = EntryVectors.of(part.arrays, part.dimensions, GRAPH_FROM[part.space])
             if len(vectors) != part.count:
                 raise WrongShape(f"the part has {len(vectors)} vectors, and {part.count} were expected")
             self.vectors[part.space, part.model] = vectors

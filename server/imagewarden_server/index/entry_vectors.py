@@ -5,7 +5,7 @@ matrix product answers that: 12,000 vectors of 512 dimensions in 10 ms, where a 
 are one float32 matrix, an entry's next to each other, and the product goes over it block by block, without a loop over
 queries, rows or hits. float16 would take half of the memory and, widened block by block, 1.6 times as long.
 
-Beyond `GRAPH_FROM` vectors a graph (see `graph`) names, by the first few queries alone, the entries that are worth a
+Beyond a size (see `GRAPH_FROM`) a graph (see `graph`) names, by the first few queries alone, what entries are worth a
 product. It is an accelerator and no second truth: what it names is scored by the matrix, with all queries. Asked by a
 hundred queries it would cost more than the product; so an entry that only a late query would find is missed there.
 """
@@ -22,9 +22,16 @@ from imagewarden_server.index.errors import DuplicateKey, WrongScale, WrongShape
 from imagewarden_server.index.graph import UsearchVectorIndex
 from imagewarden_server.index.scores import Best, best_of_each, best_queries, nearest_rows, widest_scores
 from imagewarden_server.index.vectors import Arrays, Keys, Matrix, check_queries, check_vectors
+from imagewarden_server.matching.types import VectorSpace
 
-GRAPH_FROM = 100_000
-"""From this many vectors on a graph is made: a product of a hundred queries takes about 90 ms there (docs/index.md)."""
+GRAPH_FROM: Mapping[VectorSpace, int] = {
+    VectorSpace.COPY: 100_000,
+    VectorSpace.LOGO: 100_000,
+    VectorSpace.SEMANTIC: 10_000,
+}
+"""Beyond how many vectors a graph is made: a product with a hundred queries takes 95 ms for 100,000 (docs/index.md).
+
+SEMANTIC vectors are asked for by one query at a time, for which a graph is soon the quicker."""
 
 GRAPH_QUERIES = 16
 """How many queries, the first, are asked of a graph: those of the whole picture and of its largest windows."""
@@ -51,10 +58,10 @@ class EntryVectors:
 
     Args:
         dimensions: of the vectors.
-        graph_from: from how many vectors on a graph is wanted.
+        graph_from: beyond how many vectors a graph is wanted.
     """
 
-    def __init__(self, dimensions: int, graph_from: int = GRAPH_FROM) -> None:
+    def __init__(self, dimensions: int, graph_from: int) -> None:
         self._dimensions = dimensions
         self._graph_from = graph_from
         self._graph: UsearchVectorIndex | None = None
@@ -309,7 +316,7 @@ class EntryVectors:
         return held
 
     @classmethod
-    def of(cls, arrays: Arrays, dimensions: int, graph_from: int = GRAPH_FROM) -> EntryVectors:
+    def of(cls, arrays: Arrays, dimensions: int, graph_from: int) -> EntryVectors:
         """An index of what `arrays` gave.
 
         Raises:

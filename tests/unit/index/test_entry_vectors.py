@@ -28,7 +28,7 @@ class TestRows:
     def test_products_are_right_across_blocks(self) -> None:
         rows, queries = unit_vectors(5_000), unit_vectors(70, seed=6)
         np.testing.assert_allclose(widest_scores(rows, queries), (rows @ queries.T).max(axis=1), atol=1e-6)
-        index = EntryVectors(DIMENSIONS)
+        index = EntryVectors(DIMENSIONS, 10**9)
         index.add(range(5_000), [key // 7 for key in range(5_000)], rows)
         keys, cosines = index.search(queries, 5)
         for row, query in enumerate(queries):
@@ -162,4 +162,4 @@ class TestRefusals:
     def test_arrays_that_are_no_index(self, wrong: dict[str, Any], says: str) -> None:
         arrays = {**filled(2, 2).arrays(), **wrong}
         with pytest.raises(ValueError, match=says):
-            EntryVectors.of(arrays, DIMENSIONS)
+            EntryVectors.of(arrays, DIMENSIONS, 10**9)

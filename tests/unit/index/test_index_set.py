@@ -1,7 +1,6 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from tests.unit.index.rows import (
 )
 
 from imagewarden_server.index import (
-    EntryVectors,
     IndexRefused,
     IndexSet,
     NotUnitVector,
@@ -149,7 +147,7 @@ class TestRefusals:
 
 class TestCompact:
     def test_a_large_index_gets_its_graph_beside_all_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("imagewarden_server.index.bank.EntryVectors", partial(EntryVectors, graph_from=1_000))
+        monkeypatch.setattr("imagewarden_server.index.bank.GRAPH_FROM", dict.fromkeys(VectorSpace, 1_000))
         vectors = unit_vectors(2_400, dimensions=8)
         rows = [vector_row(key, vectors[key]) for key in range(2_400)]
         index = IndexSet()
@@ -166,8 +164,16 @@ class TestCompact:
         (best,) = index.find_entries([1], VectorSpace.COPY, MODEL, vectors[77:78], 1)
         assert (best.entry, best.key, best.query) == (38, 77, 0)
 
+    def test_what_one_query_asks_for_gets_one_sooner(self) -> None:
+        index = IndexSet()
+        vectors = unit_vectors(10_001, dimensions=4)
+        for revision, space in enumerate((VectorSpace.COPY, VectorSpace.LOGO, VectorSpace.SEMANTIC), 1):
+            rows = [vector_row(20_000 * revision + key, vector, space=space) for key, vector in enumerate(vectors)]
+            index.apply([Change(revision, added_vectors=rows)])
+            assert index.compact() == (space is VectorSpace.SEMANTIC)
+
     def test_a_bank_that_went_meanwhile_gets_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("imagewarden_server.index.bank.EntryVectors", partial(EntryVectors, graph_from=10))
+        monkeypatch.setattr("imagewarden_server.index.bank.GRAPH_FROM", dict.fromkeys(VectorSpace, 10))
         vectors = unit_vectors(20)
         index = IndexSet()
         index.apply([Change(1, added_vectors=[vector_row(key, vectors[key]) for key in range(20)])])

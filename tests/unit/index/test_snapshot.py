@@ -3,7 +3,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from tests.unit.index.rows import (
     without_vector,
 )
 
-from imagewarden_server.index import EntryVectors, IndexSet, load_snapshot, open_index, save_snapshot
+from imagewarden_server.index import IndexSet, load_snapshot, open_index, save_snapshot
 from imagewarden_server.index.parts import Part
 from imagewarden_server.matching.ports import Change, Hit
 from imagewarden_server.matching.types import HashSignal, SignalType, VectorSpace
@@ -311,7 +310,7 @@ class TestFrozen:
         assert json.loads((path / "manifest.json").read_text())["format"] == 2
 
     def test_a_graph_is_saved_and_loaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("imagewarden_server.index.bank.EntryVectors", partial(EntryVectors, graph_from=2))
+        monkeypatch.setattr("imagewarden_server.index.bank.GRAPH_FROM", dict.fromkeys(VectorSpace, 2))
         index = sample()
         assert index.compact() == 1
         path = save_snapshot(index, tmp_path, CATALOG)
