@@ -62,8 +62,8 @@ def run(options: Options) -> dict[str, Any]:
     if options.address is not None and not options.lower_thresholds:
         raise EvaluationError(
             "a bank answers the scores of what matches alone, so its thresholds are lowered while the pictures are "
-            "checked, its action is NOTE meanwhile, and both are put back in the end; say --lower-thresholds where that "
-            "is no harm, as on a server over a copy of the state"
+            "checked, its action is NOTE meanwhile, and both are put back in the end; say --lower-thresholds where "
+            "that is no harm, as on a server over a copy of the state"
         )
     progress = Progress(quiet=options.quiet)
     photographs = find_photographs(options.images, options.exclude)

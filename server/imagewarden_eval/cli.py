@@ -299,7 +299,7 @@ def fuse(
 
     def work() -> dict[str, Any]:
         from imagewarden_eval import copies_run, logos_run  # noqa: PLC0415 -- the help needs none
-        from imagewarden_eval import fuse as fusing
+        from imagewarden_eval import fuse as fusing  # noqa: PLC0415
 
         share = 1 if whole else fitting_share  # every number is 0 modulo 1: all pictures are for fitting
         shared: dict[str, Any] = {

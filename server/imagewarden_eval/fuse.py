@@ -57,7 +57,7 @@ def features(candidate: Candidate) -> tuple[float, float, float]:
 
 
 def table(answers: Sequence[Answer], truths: Sequence[str | None]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """All candidates of all queries: features [n, 3], and which are right; without equal digests, which decide alone."""
+    """All candidates of all queries: features [n, 3], and which are right; without equal digests: they decide."""
     rows, right = [], []
     for answer, truth in zip(answers, truths, strict=True):
         for name, candidate in answer.candidates.items():

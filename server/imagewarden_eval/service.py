@@ -30,7 +30,7 @@ from imagewarden_eval.errors import EvaluationError
 T = TypeVar("T")
 R = TypeVar("R")
 
-READY_SECONDS = 300.0
+READY_SECONDS = 900.0
 CALL_SECONDS = 120.0
 MAX_MATCHES = 100
 _MESSAGE_BYTES = 128 * 2**20

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ bank_app = typer.Typer(help="Make, list, change and delete banks.", no_args_is_h
 hash_app = typer.Typer(help="Ban or allow digests and PDQ hashes.", no_args_is_help=True)
 
 BATCH = 10_000
+_DIGESTS = frozenset({SignalType.SHA256, SignalType.SHA1, SignalType.MD5})
 
 BankName = Annotated[str, typer.Argument(help="The bank's name.", autocompletion=complete_bank)]
 Json = Annotated[bool, typer.Option("--json", help="Answer JSON.")]
@@ -37,6 +40,32 @@ def _thresholds(texts: list[str]) -> tuple[Threshold, ...]:
         except ValueError:
             raise fail(f"--threshold {text!r}: write signal=value or signal=off, such as pdq=24") from None
     return tuple(found)
+
+
+def _policy_file(path: Path) -> tuple[Action | None, tuple[Threshold, ...]]:
+    """The action and the thresholds of a policy file: JSON, or TOML where its name ends so.
+
+    It has `thresholds`, an object of signal to number or "off", and may have `action`; all else in it is for people.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        pairs = dict(content.get("thresholds", {}))
+        action = None if content.get("action") is None else Action(content["action"])
+        thresholds = tuple(
+            Threshold(SignalType(signal), disabled=True)
+            if value == "off"
+            else Threshold(SignalType(signal), float(value))
+            for signal, value in pairs.items()
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise fail(
+            f'{path} is no policy file ({error}); it is JSON or TOML with {{"thresholds": {{"pdq": 31, ...}}}}, as '
+            "`imagewarden eval calibrate` writes it"
+        ) from None
+    if not thresholds and action is None:
+        raise fail(f"{path} names neither thresholds nor an action")
+    return action, thresholds
 
 
 def _labels(texts: list[str] | None) -> dict[str, str] | None:
@@ -64,7 +93,7 @@ def _show(bank: Bank, *, as_json: bool) -> None:
     rows += [
         (f"threshold {one.signal}", "off" if one.disabled else f"{one.value:g}")
         for one in bank.policy.thresholds
-        if one.signal in {SignalType.PDQ, SignalType.EMBEDDING} or one.disabled
+        if one.signal not in _DIGESTS or one.disabled
     ]
     print_table("", ("field", "value"), rows)
 
@@ -129,6 +158,10 @@ def update(
     display_name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     action: Annotated[Action | None, typer.Option(help="What a match asks for.", case_sensitive=False)] = None,
     threshold: Thresholds = None,
+    policy_file: Annotated[
+        Path | None,
+        typer.Option(help="A policy, as `eval calibrate` writes it; --threshold and --action stand above it."),
+    ] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Compare with it, or not.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="key=value; replaces all labels.")] = None,
     keep_images: Annotated[bool | None, typer.Option("--keep-images/--no-keep-images")] = None,
@@ -136,15 +169,17 @@ def update(
 ) -> None:
     """Change a bank; what is not given stays as it is. Thresholds that are not named stay too."""
     options = shared(context)
+    filed = _policy_file(policy_file) if policy_file is not None else (None, ())
+    said = (*filed[1], *_thresholds(threshold or []))
     with options.client() as client:
         thresholds = None
-        if threshold is not None:
+        if said:
             kept = {one.signal: one for one in client.get_bank(name).policy.thresholds}
-            thresholds = tuple({**kept, **{one.signal: one for one in _thresholds(threshold)}}.values())
+            thresholds = tuple({**kept, **{one.signal: one for one in said}}.values())
         change = client.update_bank(
             name,
             display_name=display_name,
-            action=action,
+            action=filed[0] if action is None else action,
             thresholds=thresholds,
             enabled=enabled,
             labels=_labels(label),
