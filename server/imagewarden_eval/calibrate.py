@@ -15,7 +15,7 @@ from imagewarden_eval.datasets import Photograph, find_photographs, groups, read
 from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.logo_files import read_logos
 from imagewarden_eval.progress import Progress
-from imagewarden_eval.service import Answer, Service, in_order, serving, wait_for_model
+from imagewarden_eval.service import Answer, Service, in_order, patiently, serving, wait_for_model
 
 BANK = "eval-calibrate"
 PDQ_AT_MOST = 31
@@ -98,7 +98,11 @@ def _fill(
 
         def register(number: int) -> bool:
             try:
-                service.client.register_logo(BANK, logos[number].brand, [logos[number].svg])
+                patiently(
+                    lambda request_id: service.client.register_logo(
+                        BANK, logos[number].brand, [logos[number].svg], request_id=request_id
+                    )
+                )
             except InvalidRequest:
                 return False
             return True
@@ -117,7 +121,9 @@ def _fill(
     wait_for_model(service, parts.references[0].path.read_bytes())
 
     def add(one: Photograph) -> None:
-        service.client.add_image(BANK, one.path, external_id=one.name)
+        patiently(
+            lambda request_id: service.client.add_image(BANK, one.path, external_id=one.name, request_id=request_id)
+        )
 
     with progress.task("registering references", len(parts.references)) as step:
         for _ in in_order(add, parts.references, options.callers):

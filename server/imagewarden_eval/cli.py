@@ -334,4 +334,25 @@ def fuse(
     typer.echo(json.dumps(content) if json_output else json.dumps(content, indent=2))
 
 
+@app.command()
+def panel(
+    logo_files: Annotated[
+        Path, typer.Option("--logos", help="The unpacked npm package @iconify-json/logos, or a folder of .svg files.")
+    ],
+    slug: Annotated[str, typer.Option(help="Which of its logos.")] = "firefox",
+    out: Annotated[Path, typer.Option(help="The picture that is written.")] = Path("panel.jpg"),
+    model_base_path: ModelBase = None,
+    model_address: ModelAddress = None,
+) -> None:
+    """Draw an inset, a crop and a logo in a scene, each with the box that the server answered."""
+
+    def work() -> dict[str, Any]:
+        from imagewarden_eval import showcase  # noqa: PLC0415 -- the help needs none
+
+        return showcase.run(showcase.Options(logo_files, slug, out, model_base_path, model_address))
+
+    typer.echo(json.dumps(_run("panel", work), indent=2))
+    typer.echo(f"wrote {out}")
+
+
 register_caltech101(app)

@@ -20,7 +20,7 @@ from imagewarden_eval.attacks import ATTACKS, BY_NAME, Attack, attacked
 from imagewarden_eval.baselines import Baseline, Vectors, described, rankings
 from imagewarden_eval.datasets import Photograph, Split
 from imagewarden_eval.progress import Progress
-from imagewarden_eval.service import Answer, Service, in_order, wait_for_model
+from imagewarden_eval.service import Answer, Service, in_order, patiently, wait_for_model
 
 BANK = "eval-copies"
 PDQ_POINT = 1 - 31 / 256
@@ -111,7 +111,10 @@ def ask(service: Service, split: Split, queries: Sequence[Query], seed: int, cal
     wait_for_model(service, files[0])
 
     def register(number: int) -> None:
-        service.client.add_image(BANK, files[number], external_id=split.references[number].name)
+        name = split.references[number].name
+        patiently(
+            lambda request_id: service.client.add_image(BANK, files[number], external_id=name, request_id=request_id)
+        )
 
     with progress.task("registering references", len(files)) as step:
         for _ in in_order(register, range(len(files)), callers):

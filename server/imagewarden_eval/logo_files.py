@@ -48,7 +48,7 @@ def is_measured(brand: str) -> bool:
     return hashlib.sha256(brand.encode()).digest()[0] % MEASURED_SHARE == 0
 
 
-def _drawings(folder: Path) -> dict[str, bytes]:
+def drawings(folder: Path) -> dict[str, bytes]:
     """The SVG files by slug: of an unpacked package of Iconify's (icons.json), or of a folder of .svg files."""
     collection = folder / "icons.json"
     if collection.is_file():
@@ -93,18 +93,18 @@ def read_logos(folder: Path, redrawn: Path | None = None, *, measured: bool = Tr
         EvaluationError: the folder has no logos.
     """
     brands: dict[str, list[str]] = {}
-    drawings = _drawings(folder)
-    for slug in drawings:
+    files = drawings(folder)
+    for slug in files:
         brands.setdefault(brand_of(slug), []).append(slug)
-    others = _by_brand(_drawings(redrawn)) if redrawn is not None else {}
+    others = _by_brand(drawings(redrawn)) if redrawn is not None else {}
     found = []
     for brand, slugs in sorted(brands.items()):
         if is_measured(brand) is not measured:
             continue
-        fitting = [slug for slug in slugs if _aspect(drawings[slug]) <= MAX_ASPECT]
+        fitting = [slug for slug in slugs if _aspect(files[slug]) <= MAX_ASPECT]
         if fitting:
             slug = min(fitting, key=_preference)
-            found.append(LogoFile(brand, slug, drawings[slug], others.get(brand)))
+            found.append(LogoFile(brand, slug, files[slug], others.get(brand)))
     return found
 
 
@@ -112,6 +112,6 @@ def _preference(slug: str) -> tuple[bool, int, str]:
     return (not slug.endswith("-icon"), len(slug), slug)
 
 
-def _by_brand(drawings: Mapping[str, bytes]) -> dict[str, bytes]:
-    slugs: Sequence[str] = sorted(drawings, key=lambda slug: (-len(slug), slug))
-    return {brand_of(slug): drawings[slug] for slug in slugs}
+def _by_brand(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    slugs: Sequence[str] = sorted(files, key=lambda slug: (-len(slug), slug))
+    return {brand_of(slug): files[slug] for slug in slugs}

@@ -19,7 +19,7 @@ from imagewarden_eval.judging import Method
 from imagewarden_eval.logo_files import LogoFile, read_logos
 from imagewarden_eval.logo_scenes import Drawn, Scene, make, plan
 from imagewarden_eval.progress import Progress
-from imagewarden_eval.service import Answer, Service, in_order, serving, wait_for_model
+from imagewarden_eval.service import Answer, Service, in_order, patiently, serving, wait_for_model
 
 BANK = "eval-logos"
 RATES = (1e-2, 1e-3)
@@ -75,7 +75,11 @@ def register(
 
     def one(logo: LogoFile) -> str:
         try:
-            service.client.register_logo(BANK, logo.brand, [logo.svg], external_id=logo.brand)
+            patiently(
+                lambda request_id: service.client.register_logo(
+                    BANK, logo.brand, [logo.svg], external_id=logo.brand, request_id=request_id
+                )
+            )
         except InvalidRequest as error:
             return error.message
         return ""

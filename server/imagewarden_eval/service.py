@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from imagewarden import BankKind, Client, ImageWardenError
+from imagewarden import BankKind, Client, ImageWardenError, TimeoutExceeded, Unavailable
 from imagewarden.v1 import bank_service_pb2 as banks_pb
 from imagewarden.v1 import bank_service_pb2_grpc as banks_grpc
 from imagewarden.v1 import moderation_service_pb2 as pb
@@ -34,6 +35,9 @@ READY_SECONDS = 900.0
 CALL_SECONDS = 120.0
 MAX_MATCHES = 100
 _MESSAGE_BYTES = 128 * 2**20
+_TRIES = 20
+_AGAIN = {types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE, types.UNDECIDED_CODE_DEADLINE}
+_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 # Where a server that fuses nothing is measured: signal by signal, each threshold where hardly more than the bank's own
 # neighbours answer, since all share one list of at most 100 matches. Two different pictures are 128 bits apart, +- 8.
@@ -140,10 +144,7 @@ class Service:
             image=image, banks=[f"banks/{one}" for one in banks], max_matches=MAX_MATCHES, exhaustive=True
         )
         begin = time.perf_counter()
-        try:
-            response = self._moderation.CheckImage(request, timeout=CALL_SECONDS, wait_for_ready=True)
-        except grpc.RpcError as error:
-            raise ServiceError(f"a check failed: {error}") from error
+        response = self._complete(request)
         seconds = time.perf_counter() - begin
         candidates: dict[str, Candidate] = {}
         for match in response.matches:
@@ -152,6 +153,42 @@ class Service:
         stages = {one.stage: one.duration.ToTimedelta().total_seconds() for one in response.timings}
         undecided = tuple(types.UndecidedCode.Name(one.code).lower() for one in response.undecided_reasons)
         return Answer(candidates, undecided, seconds, stages)
+
+    def _complete(self, request: Any) -> Any:
+        """An answer for which every signal was compared: where the model or the time was short it is asked again.
+
+        What was not compared for the picture's own sake, as where it is too plain, stays so.
+        """
+        for last in (*[False] * (_TRIES - 1), True):
+            try:
+                response = self._moderation.CheckImage(request, timeout=CALL_SECONDS, wait_for_ready=True)
+            except grpc.RpcError as error:
+                if last or error.code() not in _PASSING:
+                    raise ServiceError(f"a check failed: {error}") from error
+            else:
+                if not any(one.code in _AGAIN for one in response.undecided_reasons):
+                    return response
+            time.sleep(1.0)
+        reasons = "; ".join(one.message for one in response.undecided_reasons)
+        raise ServiceError(f"{_TRIES} checks of one picture were not complete: {reasons}")
+
+
+def patiently(call: Callable[[str], R]) -> R:
+    """Make a change that may fail because the service is short of time, again until it is made, and made once.
+
+    Args:
+        call: takes the request_id.
+
+    Raises:
+        ImageWardenError: it failed for another reason, or too often.
+    """
+    request_id = str(uuid.uuid4())
+    for _ in range(_TRIES - 1):
+        try:
+            return call(request_id)
+        except (Unavailable, TimeoutExceeded):
+            time.sleep(1.0)
+    return call(request_id)
 
 
 def _opened(policy: types.Policy) -> types.Policy:
