@@ -40,6 +40,8 @@ _FLOOR = 0.004
 _HYPOTHESES = 4
 _CELL = 1 / 64
 _THIN = 0.006
+_FULL_SHARE = 0.12
+"""From this part of the keypoints on all inliers count: see docs/local-features.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,15 @@ class Verified:
 
     Attributes:
         inliers: how many pairs of keypoints, at places distinct in both pictures, the transform explains.
+        score: `inliers`, less where they are few for what both pictures have in the part they share: of a copy a good
+            part of all keypoints there agrees, and pictures of like things agree in a few of very many.
         box: the outline of the stored picture in the checked one, cut at its edges.
         transform: from the stored picture to the checked one.
         matches: how many pairs of keypoints were alike.
     """
 
     inliers: int
+    score: float
     box: Box
     transform: Transform
     matches: int
@@ -88,7 +93,7 @@ def verify_many(
         for place in places:
             found = _verify(seen, left, stored[place], flip=flip)
             best = answers[place]
-            if found is not None and (best is None or found.inliers > best.inliers):
+            if found is not None and (best is None or found.score > best.score):
                 answers[place] = found
     return answers
 
@@ -108,7 +113,10 @@ def _verify(query: LocalFeatures, left: NDArray[np.float32], stored: LocalFeatur
             best = refined
     if best is None:
         return None
-    return Verified(best[0], *_placed(best[1], query.aspect, stored.aspect, flip=flip), len(rows))
+    inliers, affine = best
+    share = inliers / max(1, _shared(affine, query, stored))
+    score = inliers * min(1.0, share / _FULL_SHARE)
+    return Verified(inliers, score, *_placed(affine, query.aspect, stored.aspect, flip=flip), len(rows))
 
 
 def _pairs(left: NDArray[np.float32], stored: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -225,11 +233,25 @@ def _distinct(there: Floats, here: Floats) -> int:
     return min(counts)
 
 
+def _size(aspect: float) -> Floats:
+    """Width and height of a picture, the longer of them 1."""
+    return np.array([min(1.0, aspect), min(1.0, 1 / aspect)])
+
+
+def _shared(affine: Floats, query: LocalFeatures, stored: LocalFeatures) -> int:
+    """How many keypoints the pictures have in the part they share: in the one of them that has fewer."""
+    back = np.linalg.inv(affine[:, :2])
+    there = stored.points[:, :2] @ affine[:, :2].T + affine[:, 2]
+    here = (query.points[:, :2] - affine[:, 2]) @ back.T
+    visible = ((there > 0) & (there < _size(query.aspect))).all(1)
+    inside = ((here > 0) & (here < _size(stored.aspect))).all(1)
+    return min(int(visible.sum()), int(inside.sum()))
+
+
 def _placed(affine: Floats, query_aspect: float, stored_aspect: float, *, flip: bool) -> tuple[Box, Transform]:
     """The box and the transform in fractions of width and height; `flip` for an affine into the mirrored picture."""
-    size = np.array([min(1.0, query_aspect), min(1.0, 1 / query_aspect)])
-    whole = affine / size[:, None]
-    whole[:, :2] *= np.array([min(1.0, stored_aspect), min(1.0, 1 / stored_aspect)])
+    whole = affine / _size(query_aspect)[:, None]
+    whole[:, :2] *= _size(stored_aspect)
     if flip:
         whole[0] = np.array([0.0, 0.0, 1.0]) - whole[0]
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], np.float64) @ whole.T
