@@ -77,7 +77,7 @@ def test_copies_are_found_over_grpc_and_reported(host: Host, photographs: Path, 
     assert len(answers) == 50
     assert all(one["candidates"] is not None for one in answers)
     for name in ("precision-recall.png", "recall-over-false-alarms.png", "panels/false-alarms.jpg"):
-        Image.open(out / name).verify()
+        assert Image.open(out / name).convert("L").getextrema()[0] < 255
 
 
 def test_logos_are_found_over_grpc_and_reported(host: Host, photographs: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_logos_are_found_over_grpc_and_reported(host: Host, photographs: Path, t
     assert ours["recall_first"]["value"] > 1 / 3  # better than a guess
     assert ours["at"][0]["by_width"]["60%"]["of"] == 3
     assert json.loads((out / "report.json").read_text()) == record
-    Image.open(out / "panels" / "false-alarms.jpg").verify()
+    assert (out / "panels" / "false-alarms.jpg").stat().st_size > 10_000
 
 
 def test_a_calibrated_policy_can_be_applied(host: Host, server: Server, photographs: Path, tmp_path: Path) -> None:
