@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import skimage
 from PIL import Image
@@ -77,7 +78,7 @@ def test_copies_are_found_over_grpc_and_reported(host: Host, photographs: Path, 
     assert len(answers) == 50
     assert all(one["candidates"] is not None for one in answers)
     for name in ("precision-recall.png", "recall-over-false-alarms.png", "panels/false-alarms.jpg"):
-        assert Image.open(out / name).convert("L").getextrema()[0] < 255
+        assert np.asarray(Image.open(out / name).convert("L")).std() > 1
 
 
 def test_logos_are_found_over_grpc_and_reported(host: Host, photographs: Path, tmp_path: Path) -> None:
