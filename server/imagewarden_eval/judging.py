@@ -15,6 +15,7 @@ RATES = (1e-2, 1e-3, 1e-4)
 """False alarms per query that recall is stated at; one that the queries are too few for is left out."""
 
 PDQ_BITS = 256
+_ANY = -1e300
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def point(value: OperatingPoint) -> dict[str, Any]:
     """An operating point as JSON has it; a threshold that lets everything match is null."""
     return {
         "rate": value.rate,
-        "threshold": value.threshold if math.isfinite(value.threshold) else None,
+        "threshold": value.threshold if value.threshold > _ANY else None,
         "false_alarms": value.alarms,
         "negative_queries": value.queries,
         "false_alarm_rate_proven_under": round(value.proven, 6),

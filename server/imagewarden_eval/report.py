@@ -96,7 +96,7 @@ def points_table(methods: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for one in methods:
         for at in one["at"]:
-            threshold = _NO if at["threshold"] is None else f"{at['threshold']:.4g}"
+            threshold = "any" if at["threshold"] is None else f"{at['threshold']:.4g}"
             alarms = f"{at['false_alarms']} of {at['negative_queries']}"
             proven = f"{at['false_alarm_rate_proven_under']:.2e}"
             rows.append([one["method"], rate_text(at["rate"]), threshold, alarms, proven])
