@@ -23,6 +23,7 @@ from imagewarden_eval import caltech101_vectors as vectors
 from imagewarden_eval import handcrafted_sift as sift
 from imagewarden_eval.caltech101_data import Dataset, Split, halves, load, splits
 from imagewarden_eval.caltech101_metrics import METRICS, average_precision
+from imagewarden_eval.datasets import DEFAULT_SHARE
 from imagewarden_eval.progress import Progress
 from imagewarden_eval.service import serving, wait_for_model
 
@@ -48,6 +49,7 @@ class Options:
         training: numbers of training pictures a category.
         splits: random divisions for each of them.
         seed: of all chance.
+        fitting_share: one picture in so many is for fitting, and is never tested.
         cache: where vectors are kept between runs; None: OUT/cache.
         quick: a few categories and one division.
         quiet: nothing is said on standard error.
@@ -60,6 +62,7 @@ class Options:
     training: tuple[int, ...] = (15, 20, 30)
     splits: int = 3
     seed: int = 0
+    fitting_share: int = DEFAULT_SHARE
     cache: Path | None = None
     quick: bool = False
     quiet: bool = False
@@ -122,7 +125,7 @@ def _splits(options: Options) -> int:
 
 def _data(options: Options) -> tuple[Dataset, list[str]]:
     """The pictures; for a quick run those of a few categories."""
-    data = load(options.images)
+    data = load(options.images, options.fitting_share)
     if not options.quick:
         return data, []
     rng = np.random.default_rng(options.seed)

@@ -33,6 +33,10 @@ def caltech101(
     ] = None,
     splits: Annotated[int, typer.Option(min=1, max=50, help="Random divisions for each number of them.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
+    fitting_share: Annotated[
+        int,
+        typer.Option(min=2, help="One picture in so many is for fitting, by the SHA-256 of its name: never tested."),
+    ] = 6,
     cache: Annotated[Path | None, typer.Option(help="Where vectors are kept between runs; unset: OUT/cache.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Twelve categories and one division: some minutes.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Answer the report as JSON on standard output.")] = False,
@@ -64,6 +68,7 @@ def caltech101(
         training=tuple(training or (15, 20, 30)),
         splits=splits,
         seed=seed,
+        fitting_share=fitting_share,
         cache=cache,
         quick=quick,
         quiet=json_output,

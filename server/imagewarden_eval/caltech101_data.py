@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_eval.datasets import DEFAULT_SHARE, is_fitting
 from imagewarden_eval.errors import EvaluationError
 
 BACKGROUND = "BACKGROUND_Google"
@@ -36,6 +37,7 @@ class Dataset:
         paths: below it, CATEGORY/image_NNNN.jpg, sorted.
         categories: their names, sorted.
         labels: each picture's place in `categories`, int64 [n].
+        fitted: which pictures something of the model may have been fitted on, bool [n]: they are never tested.
         left_out: what is in the folder and not here, a sentence each.
     """
 
@@ -43,6 +45,7 @@ class Dataset:
     paths: tuple[str, ...]
     categories: tuple[str, ...]
     labels: Indices
+    fitted: NDArray[np.bool_]
     left_out: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -58,6 +61,7 @@ class Dataset:
             tuple(self.paths[place] for place in indices),
             tuple(self.categories[label] for label in kept),
             np.searchsorted(kept, self.labels[indices]).astype(np.int64),
+            self.fitted[indices],
             self.left_out,
         )
 
@@ -70,8 +74,12 @@ class Split:
     test: Indices
 
 
-def load(root: Path) -> Dataset:
+def load(root: Path, fitting_share: int = DEFAULT_SHARE) -> Dataset:
     """Find the pictures; none is opened.
+
+    Args:
+        root: the folder.
+        fitting_share: one picture in so many, by the SHA-256 of its path below the folder, is for fitting.
 
     Raises:
         LayoutError: another layout, or fewer than two categories of two pictures.
@@ -107,6 +115,7 @@ def load(root: Path) -> Dataset:
         tuple(path for path, _ in paths),
         categories,
         np.asarray([label for _, label in paths], np.int64),
+        np.asarray([is_fitting(path, fitting_share) for path, _ in paths], bool),
         tuple(left_out),
     )
 
@@ -129,7 +138,10 @@ def _pictures(category: Path) -> list[str]:
 
 
 def halves(data: Dataset, seed: int = 0) -> Split:
-    """Of each category half to be searched in (`training`), rounded down, and the rest to be asked for (`test`)."""
+    """Of each category half to be searched in (`training`), rounded down, and the rest to be asked for (`test`).
+
+    The pictures for fitting are among the searched ones; where they are more than half, those over it are in neither.
+    """
     rng = np.random.default_rng(seed)
     return _divide(data, rng, {label: int(count) // 2 for label, count in enumerate(np.bincount(data.labels))})
 
@@ -137,12 +149,18 @@ def halves(data: Dataset, seed: int = 0) -> Split:
 def splits(data: Dataset, per_category: int, count: int, seed: int = 0) -> tuple[list[Split], tuple[str, ...]]:
     """Random divisions with so many training pictures of each category, and all others to test.
 
+    The pictures for fitting are among the training ones, and never tested.
+
     Returns:
         The divisions, and the names of the categories that are in none: they have no more than `per_category`. No
         divisions where fewer than two categories have more.
     """
     sizes = np.bincount(data.labels, minlength=len(data.categories))
-    chosen = {label: per_category for label, size in enumerate(sizes) if size > per_category}
+    # Those to test: all but the training ones, and of these as many as can be are for fitting.
+    spare = np.bincount(data.labels[data.fitted], minlength=len(data.categories)) - per_category
+    chosen = {
+        label: per_category for label, size in enumerate(sizes) if size - per_category - max(int(spare[label]), 0) > 0
+    }
     small = tuple(name for label, name in enumerate(data.categories) if label not in chosen)
     if len(chosen) < 2:
         return [], small
@@ -154,8 +172,10 @@ def _divide(data: Dataset, rng: np.random.Generator, training: dict[int, int]) -
     rest: list[Indices] = []
     for label, count in training.items():
         shuffled = rng.permutation(np.flatnonzero(data.labels == label))
+        # What was fitted on comes first; the others stay as chance has them.
+        shuffled = shuffled[np.argsort(~data.fitted[shuffled], kind="stable")]
         first.append(shuffled[:count])
-        rest.append(shuffled[count:])
+        rest.append(shuffled[count:][~data.fitted[shuffled[count:]]])
     return Split(np.sort(np.concatenate(first)), np.sort(np.concatenate(rest)))
 
 

@@ -22,6 +22,7 @@ _MARGIN = 110
 _RIGHT, _WRONG, _QUERY = "#1a9641", "#d7191c", "#404040"
 _QUALITIES = (88, 80, 70, 60, 45)
 _PERPLEXITY = 20.0
+_EXACT_UP_TO = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def tsne(
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 -- takes a second
     from matplotlib.figure import Figure  # noqa: PLC0415 -- the same
     from sklearn.manifold import TSNE  # noqa: PLC0415 -- the same
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 -- comes with sklearn
 
     shown = np.flatnonzero(np.isin(data.labels, [data.categories.index(name) for name in categories]))
     figure = Figure(figsize=(5.2 * len(features) + 1.6, 5.0), dpi=100, layout="constrained")
@@ -111,7 +113,10 @@ def tsne(
         chosen = vectors[shown]
         chosen = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
         perplexity = min(_PERPLEXITY, (len(shown) - 1) / 3)
-        places = TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(chosen)
+        how = "exact" if len(shown) <= _EXACT_UP_TO else "barnes_hut"
+        # One thread: sums by several come out in another order each time, and a busy machine stalls them.
+        with threadpool_limits(1):
+            places = TSNE(2, method=how, init="pca", perplexity=perplexity, random_state=seed).fit_transform(chosen)
         for number, category in enumerate(categories):
             mine = data.labels[shown] == data.categories.index(category)
             axis.scatter(

@@ -70,6 +70,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "pictures": len(result.data),
         "categories": len(result.data.categories),
         "model": result.model,
+        "fitting": int(result.data.fitted.sum()),
         "gallery": result.gallery,
         "queries": result.queries,
         "served": {
@@ -106,8 +107,9 @@ def to_markdown(result: Result) -> str:
     """The tables, with what they are of."""
     data = result.data
     divided = (
-        f"Similarity search: {result.gallery:,} pictures in the gallery (half of each category), the other "
-        f"{result.queries:,} are the queries."
+        f"Similarity search: {result.gallery:,} pictures in the gallery (half of each category), {result.queries:,} "
+        f"others are the queries. {int(data.fitted.sum()):,} pictures are for fitting: they stand in the gallery and "
+        "among the training pictures, and are never tested."
     )
     lines = [
         f"{len(data):,} pictures of {len(data.categories)} categories; model {result.model}.",

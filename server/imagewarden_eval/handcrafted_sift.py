@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from imagewarden_eval.handcrafted import Feature, Picture, check
 
@@ -130,7 +131,9 @@ def learn(locals_: Sequence[Local], *, words: int = WORDS, levels: int = 1, seed
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(everything), min(_LEARN_FROM, len(everything)), replace=False)
     means = MiniBatchKMeans(words, batch_size=4096, n_init=1, max_iter=40, random_state=seed)
-    means.fit(everything[chosen].astype(np.float32))
+    # One thread: sums by several come out in another order each time, and a busy machine stalls them.
+    with threadpool_limits(1):
+        means.fit(everything[chosen].astype(np.float32))
     return Vocabulary(np.asarray(means.cluster_centers_, np.float32), levels)
 
 

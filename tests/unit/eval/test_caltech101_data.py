@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imagewarden_eval.caltech101_data import BACKGROUND, Dataset, LayoutError, few, halves, load, splits
+from imagewarden_eval.datasets import is_fitting
 from imagewarden_eval.errors import EvaluationError
 
 
@@ -17,6 +20,12 @@ def make(root: Path, **sizes: int) -> Path:
         for number in range(1, count + 1):
             (root / name / f"image_{number:04}.jpg").touch()
     return root
+
+
+def made(root: Path, fitted: Sequence[int] = (), **sizes: int) -> Dataset:
+    """A set of which just these pictures, by their places, are for fitting."""
+    data = load(make(root, **sizes))
+    return dataclasses.replace(data, fitted=np.isin(np.arange(len(data)), list(fitted)))
 
 
 def test_a_part_of_the_set_is_read_in_order(tmp_path: Path) -> None:
@@ -87,7 +96,7 @@ def test_too_little_is_said_with_what_there_is(tmp_path: Path) -> None:
 
 
 def test_halves_are_of_each_category_and_share_nothing(tmp_path: Path) -> None:
-    data = load(make(tmp_path, ant=4, bass=7))
+    data = made(tmp_path, ant=4, bass=7)
     split = halves(data)
     assert np.bincount(data.labels[split.training]).tolist() == [2, 3]
     assert np.bincount(data.labels[split.test]).tolist() == [2, 4]
@@ -97,7 +106,7 @@ def test_halves_are_of_each_category_and_share_nothing(tmp_path: Path) -> None:
 
 
 def test_training_takes_so_many_of_each_and_leaves_small_categories_out(tmp_path: Path) -> None:
-    data = load(make(tmp_path, ant=6, bass=3, crab=4))
+    data = made(tmp_path, ant=6, bass=3, crab=4)
     found, small = splits(data, 3, 5)
     assert small == ("bass",)
     assert len(found) == 5
@@ -109,8 +118,39 @@ def test_training_takes_so_many_of_each_and_leaves_small_categories_out(tmp_path
 
 
 def test_no_division_where_no_two_categories_are_large_enough(tmp_path: Path) -> None:
-    data = load(make(tmp_path, ant=30, bass=30))
+    data = made(tmp_path, ant=30, bass=30)
     assert splits(data, 30, 3) == ([], ("ant", "bass"))
+
+
+def test_pictures_for_fitting_are_those_of_the_shared_rule(tmp_path: Path) -> None:
+    data = load(make(tmp_path, ant=40, bass=40), 3)
+    assert data.fitted.tolist() == [is_fitting(path, 3) for path in data.paths]
+    assert 10 < data.fitted.sum() < 45
+    assert np.array_equal(data.only([0, 50, 79]).fitted, data.fitted[[0, 50, 79]])
+
+
+def test_pictures_for_fitting_are_searched_and_trained_on_and_never_tested(tmp_path: Path) -> None:
+    data = made(tmp_path, [1, 5, 6, 7, 8], ant=4, bass=6)
+    split = halves(data)
+    # Of bass four are for fitting, and half of six are searched: one is in neither part.
+    assert np.bincount(data.labels[split.training]).tolist() == [2, 3]
+    assert 1 in split.training
+    assert not data.fitted[split.test].any()
+    assert np.bincount(data.labels[split.test]).tolist() == [2, 2]
+    found, small = splits(data, 3, 4)
+    assert small == ()
+    for one in found:
+        assert np.bincount(data.labels[one.training]).tolist() == [3, 3]
+        assert 1 in one.training
+        assert not data.fitted[one.test].any()
+        assert not set(one.training) & set(one.test)
+
+
+def test_a_category_that_would_leave_nothing_to_test_is_left_out(tmp_path: Path) -> None:
+    data = made(tmp_path, [4, 5, 6, 7], ant=4, bass=4, crab=4)
+    found, small = splits(data, 3, 1)
+    assert small == ("bass",)
+    assert len(found) == 1
 
 
 def test_a_part_keeps_its_labels_right(tmp_path: Path) -> None:
