@@ -40,7 +40,7 @@ from imagewarden_server.matching.types import LocalFeatures, SignalType, VectorS
 SEED = 20_240_601
 DIMENSIONS = 768
 QUERIES = (1, 32)
-SIZES = (1_000, 5_000, 10_000, 20_000)
+SIZES = (1_000, 10_000, 20_000)
 WINDOWS = 100
 BANKS = ((1_000, 12, 512), (300, 30, 256), (4_200, 12, 512), (8_400, 12, 512))
 GRAPH_BANK = (4_200, 12, 512)
