@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from imagewarden_eval.attacks import Chance, chance_of, homography
 from imagewarden_eval.datasets import Photograph
@@ -162,7 +162,12 @@ def make(scene: Scene, seed: int) -> Drawn:
     if shrink < 1:  # turned, it no longer fits
         laid = laid.resize((int(laid.width * shrink), int(laid.height * shrink)), Image.Resampling.LANCZOS)
         corners *= shrink
-    left, top = _place(image, laid, chance)
+    left, top, contrast = _place(image, laid, chance)
+    if contrast < _MIN_CONTRAST and variant in {"one-colour", "redrawn"}:
+        # Who prints in one colour takes one that can be seen there.
+        red, green, blue, alpha = laid.split()
+        laid = Image.merge("RGBA", (*(ImageOps.invert(channel) for channel in (red, green, blue)), alpha))
+        left, top, contrast = _place(image, laid, chance)
     image.paste(laid, (left, top), laid)
     _cover(image, (left, top), laid.size, chance)
     corners += np.array([left, top])
@@ -172,8 +177,8 @@ def make(scene: Scene, seed: int) -> Drawn:
     return Drawn(_encoded(image, chance), variant, (edges[0], edges[1], edges[2], edges[3]))
 
 
-def _place(image: Image.Image, laid: Image.Image, chance: Chance) -> tuple[int, int]:
-    """Where to paste: somewhere that the logo can be seen."""
+def _place(image: Image.Image, laid: Image.Image, chance: Chance) -> tuple[int, int, float]:
+    """Where to paste, somewhere that the logo can be seen; and its contrast to what is there."""
     pixels = np.asarray(laid, np.float32)
     alpha = pixels[..., 3] / 255
     scene = np.asarray(image, np.float32)
@@ -188,7 +193,7 @@ def _place(image: Image.Image, laid: Image.Image, chance: Chance) -> tuple[int, 
             best, place = contrast, (left, top)
         if contrast >= _MIN_CONTRAST:
             break
-    return place
+    return *place, best
 
 
 def _cover(image: Image.Image, place: tuple[int, int], size: tuple[int, int], chance: Chance) -> None:
