@@ -96,6 +96,9 @@ def _time(message: Any, name: str) -> datetime | None:
 def _match(message: types.Match) -> t.Match:
     box = message.region
     region = t.BoundingBox(box.left, box.top, box.right, box.bottom) if message.HasField("region") else None
+    transform = None
+    if message.HasField("transform"):
+        transform = t.Transform(tuple(message.transform.coefficients), message.transform.mirrored)
     return t.Match(
         entry=message.entry,
         bank=message.bank,
@@ -111,6 +114,8 @@ def _match(message: types.Match) -> t.Match:
         external_id=message.external_id,
         brand=message.brand,
         labels=tuple(message.labels),
+        evidence=tuple(t.Evidence(_signal_type(one.signal), one.value, one.reached) for one in message.evidence),
+        transform=transform,
     )
 
 
@@ -176,6 +181,7 @@ def entry(message: types.Entry) -> t.Entry:
             one.model_version,
             one.views,
             one.dimensions,
+            one.keypoints,
         )
         for one in message.signals
     )

@@ -32,6 +32,7 @@ class Asked(TypedDict, total=False):
     banks: Sequence[str]
     max_matches: int
     exhaustive: bool
+    thorough: bool
     on_undecided: t.Action | str | None
     at_least_revision: str | None
     context: Mapping[str, str] | None
@@ -44,6 +45,7 @@ def _request(image: ImageSource, asked: Asked) -> pb.CheckImageRequest:
         banks=[bank_name(name, field="banks") for name in asked.get("banks", ())],
         max_matches=asked.get("max_matches", 0),
         exhaustive=asked.get("exhaustive", False),
+        thorough=asked.get("thorough", False),
         on_undecided=types.ACTION_UNSPECIFIED if on_undecided is None else convert.action_number(on_undecided),
         at_least_revision=asked.get("at_least_revision") or "",
         context=asked.get("context") or {},
@@ -56,6 +58,7 @@ def check(
     banks: Sequence[str] = (),
     max_matches: int = 0,
     exhaustive: bool = False,
+    thorough: bool = False,
     on_undecided: t.Action | str | None = None,
     at_least_revision: str | None = None,
     context: Mapping[str, str] | None = None,
@@ -68,6 +71,7 @@ def check(
         banks: the banks to compare with, as `x` or `banks/x`; none: all that the caller may check.
         max_matches: how many matches to answer at most, 1 to 100; 0: 10.
         exhaustive: compare all signals even when an early one already blocks.
+        thorough: spend six passes of the model, for what is small in the picture.
         on_undecided: the action of an UNDECIDED verdict: ALLOW, REVIEW or BLOCK; None: the server's setting.
         at_least_revision: a revision that a change answered: the check sees it, or waits, or says that it could not.
         context: facts of the caller's own for log and audit: at most 16 pairs of at most 256 characters.
@@ -81,6 +85,7 @@ def check(
         banks=banks,
         max_matches=max_matches,
         exhaustive=exhaustive,
+        thorough=thorough,
         on_undecided=on_undecided,
         at_least_revision=at_least_revision,
         context=context,
@@ -101,6 +106,7 @@ def check_batch(
     banks: Sequence[str] = (),
     max_matches: int = 0,
     exhaustive: bool = False,
+    thorough: bool = False,
     on_undecided: t.Action | str | None = None,
     at_least_revision: str | None = None,
     context: Mapping[str, str] | None = None,
@@ -116,6 +122,7 @@ def check_batch(
         banks: as of `check`, and so are the others.
         max_matches: see `check`.
         exhaustive: see `check`.
+        thorough: see `check`.
         on_undecided: see `check`.
         at_least_revision: see `check`.
         context: see `check`.
@@ -125,6 +132,7 @@ def check_batch(
         banks=banks,
         max_matches=max_matches,
         exhaustive=exhaustive,
+        thorough=thorough,
         on_undecided=on_undecided,
         at_least_revision=at_least_revision,
         context=context,

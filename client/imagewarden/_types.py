@@ -38,6 +38,7 @@ class SignalType(enum.StrEnum):
     EMBEDDING = "embedding"
     LOCAL = "local"
     SEMANTIC = "semantic"
+    COMBINED = "combined"
     UNKNOWN = "unknown"
 
 
@@ -88,17 +89,40 @@ class BoundingBox:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one signal says of an entry, in the unit of its threshold, and whether the bank's threshold is reached."""
+
+    signal: SignalType
+    value: float
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """How an entry's picture lies in the checked one.
+
+    x' = a x + b y + c and y' = d x + e y + f, from fractions of the entry's width and height to fractions of the
+    picture's; `coefficients` are a to f.
+    """
+
+    coefficients: tuple[float, ...]
+    mirrored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One entry that recognises the picture, by one signal.
 
     Attributes:
         entry: `banks/{bank}/entries/{entry}`.
-        score: how alike, 0 to 1.
+        score: how alike: 0 to 1; for a logo's EMBEDDING standard deviations above pictures without it; LOCAL: inliers.
         distance: in the signal's own unit: bits for PDQ, 1 - cosine similarity for EMBEDDING.
-        threshold: the bank's, a distance for PDQ and a similarity for EMBEDDING.
+        threshold: the bank's: a distance for PDQ, a score for the others.
         region: where in the picture; None: the whole.
         frame: which frame of an animation, from 0.
         cleared_by: the ALLOWED entry that cleared the picture of this match; empty: none.
+        evidence: what every signal that was compared says of the entry.
+        transform: how the entry's picture lies in this one, where local features say.
     """
 
     entry: str
@@ -115,6 +139,8 @@ class Match:
     external_id: str = ""
     brand: str = ""
     labels: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    transform: Transform | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +198,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """From where on a signal of a bank matches: a distance for PDQ, a cosine similarity for EMBEDDING."""
+    """From where on a signal of a bank matches: a distance for PDQ, a score for EMBEDDING, LOCAL and COMBINED."""
 
     signal: SignalType
     value: float = 0.0
@@ -212,6 +238,7 @@ class Signal:
         quality: PDQ's, where it is known.
         model_version: the fingerprint of the model that made the vectors.
         views: how many vectors.
+        keypoints: how many keypoints, over all views.
     """
 
     type: SignalType
@@ -220,6 +247,7 @@ class Signal:
     model_version: str = ""
     views: int = 0
     dimensions: int = 0
+    keypoints: int = 0
 
 
 @dataclass(frozen=True, slots=True)

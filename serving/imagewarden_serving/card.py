@@ -17,7 +17,7 @@ GRID = 17
 WINDOW_SIZES = (12, 9, 6, 4)
 """The default window sizes of `regions`."""
 
-_DECISIVE = ("architecture", "input", "embedding", "regions", "semantic", "nsfw")
+_DECISIVE = ("architecture", "input", "embedding", "regions", "logos", "semantic", "nsfw")
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,9 @@ def export(
         str,
         typer.Option(help="`bundled` (where it fits weights and layer), `none`, or a fitted projection's .npz file."),
     ] = "bundled",
+    logo_head: Annotated[
+        str, typer.Option(help="`bundled` (where it fits the weights), `none`, or a fitted logo head's .npz file.")
+    ] = "bundled",
     normalisation: Annotated[
         str | None, typer.Option(help="What a .keras file takes: zero_to_one, minus_one_to_one or caffe.")
     ] = None,
@@ -87,6 +90,7 @@ def export(
         raise _missing("export", error) from None
     fits = weights == "nsfwjs" and architecture == "inception_v3" and layer in {None, "mixed3"}
     chosen = {"bundled": exporting.BUNDLED_PROJECTION if fits else None, "none": None}
+    heads = {"bundled": exporting.BUNDLED_LOGO_HEAD if fits else None, "none": None}
     try:
         made = exporting.export(
             out,
@@ -96,6 +100,7 @@ def export(
             weights,
             chosen[projection] if projection in chosen else Path(projection),
             layer,
+            heads[logo_head] if logo_head in heads else Path(logo_head),
             normalisation=normalisation,
             progress=lambda line: typer.echo(line, err=True),
         )

@@ -12,10 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from imagewarden_serving import card as cards
 from imagewarden_serving import weights as weight_sources
 from imagewarden_serving.architectures import ARCHITECTURES, NORMALISATIONS, SIDE, Architecture, WrongBackend
 from imagewarden_serving.folding import FoldingError, fold_batch_norms
+from imagewarden_serving.logo_head import COARSE_LAYER, FINE_LAYER, LogoHead, LogoHeadError, load_head
 from imagewarden_serving.projection import Projection, ProjectionError, load_projection
 
 DEFAULT_NAME = "inception"
@@ -24,6 +27,13 @@ DEFAULT_ARCHITECTURE = "inception_v3"
 BUNDLED_PROJECTION = Path(__file__).parent / "data" / "inception_v3-mixed3.npz"
 """The projection that comes with the package, from mixed3's 768 channels to 512, fitted by `fit` on the weights of
 nsfwjs: for `export(projection=BUNDLED_PROJECTION)`. Other weights or another layer need one of their own."""
+
+BUNDLED_LOGO_HEAD = Path(__file__).parent / "data" / "inception_v3-logos.npz"
+"""The logo head that comes with the package, fitted by `imagewarden model fit-logos` on the weights of nsfwjs."""
+
+REGION_PENALTY = 0.05
+"""What a check takes off the similarity of a region, so that the best of all is as rarely alike by chance as the whole
+picture: measured in docs/evaluation.md."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_VERSION = 2**63 - 1
@@ -61,6 +71,7 @@ def export(
     weights: str = weight_sources.DEFAULT,
     projection: Path | None = None,
     layer: str | None = None,
+    logo_head: Path | None = None,
     *,
     normalisation: str | None = None,
     windows: Sequence[int] = cards.WINDOW_SIZES,
@@ -78,6 +89,7 @@ def export(
         weights: `nsfwjs`, `imagenet` or the path of a .keras file.
         projection: a fitted projection's .npz (see `projection`); None: the pooled layer as it is.
         layer: the layer that the copy descriptor pools; None: the architecture's.
+        logo_head: a fitted logo head's .npz (see `logo_head`), for inception_v3; None: `logos` are `regions`.
         normalisation: what the weights of a .keras file take, one of `NORMALISATIONS`; None: as the architecture's
             ImageNet weights. The named weights know their own.
         windows: the sizes of the windows of `regions`, in cells of a map of 17; the whole map is always the first.
@@ -94,18 +106,31 @@ def export(
     try:
         loaded = weight_sources.load(chosen, weights, progress)
         progress("folding the batch norms")
-        layers = _layers(loaded.model, layer or chosen.copy_layer, chosen.semantic_layer)
+        head = None if logo_head is None else load_head(logo_head)
+        if head is not None and chosen.name != DEFAULT_ARCHITECTURE:
+            raise ExportError(f"a logo head is for {DEFAULT_ARCHITECTURE}, not for {chosen.name}; leave it out")
+        also = () if head is None else (FINE_LAYER, COARSE_LAYER)
+        layers = _layers(loaded.model, layer or chosen.copy_layer, chosen.semantic_layer, also)
         fitted = None if projection is None else load_projection(projection, layers.copy_channels)
         places = cards.windows(layers.cells, windows)
-    except (weight_sources.WeightsError, WrongBackend, FoldingError, ProjectionError, ValueError) as error:
+    except (
+        weight_sources.WeightsError,
+        WrongBackend,
+        FoldingError,
+        ProjectionError,
+        LogoHeadError,
+        ValueError,
+    ) as error:
         raise ExportError(str(error)) from error
-    card = _card(chosen, loaded, name, number, layers, places, fitted)
+    card = _card(chosen, loaded, name, number, layers, places, fitted, head)
     # TensorFlow is loaded here, after all that can be refused without it.
     from imagewarden_serving import graph, warmup  # noqa: PLC0415 -- as said
 
     progress("freezing the graph")
-    frozen, outputs = graph.freeze(layers.folded, loaded, graph.Head(layers.copy, layers.semantic, places, fitted))
-    built = graph.build(frozen, outputs, cards.to_json(card))
+    made_of = graph.Head(layers.copy, layers.semantic, places, fitted, head)
+    frozen, outputs = graph.freeze(layers.folded, loaded, made_of)
+    background = np.zeros((0, 1, 1), np.float32) if head is None else head.background
+    built = graph.build(frozen, outputs, cards.to_json(card), background)
     progress("writing the SavedModel")
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -149,8 +174,8 @@ def _version(home: Path, asked: int | None) -> int:
     return asked
 
 
-def _layers(model: Any, copy: str, semantic: str) -> _Layers:
-    folded = fold_batch_norms(model, SIDE, tuple(dict.fromkeys((copy, semantic))))
+def _layers(model: Any, copy: str, semantic: str, also: tuple[str, ...]) -> _Layers:
+    folded = fold_batch_norms(model, SIDE, tuple(dict.fromkeys((copy, semantic, *also))))
     shapes = {name: tuple(tensor.shape) for name, tensor in folded.output.items()}
     for name, shape in shapes.items():
         if len(shape) != 4 or shape[1] != shape[2] or shape[1] is None:
@@ -166,7 +191,9 @@ def _card(
     layers: _Layers,
     places: cards.Windows,
     projection: Projection | None,
+    head: LogoHead | None,
 ) -> dict[str, Any]:
+    dimension = layers.copy_channels if projection is None else projection.dimension
     card: dict[str, Any] = {
         "schema_version": cards.SCHEMA_VERSION,
         "name": name,
@@ -185,7 +212,7 @@ def _card(
             "layer": layers.copy,
             "pooling": "gem",
             "gem_p": 3.0,
-            "dimension": layers.copy_channels if projection is None else projection.dimension,
+            "dimension": dimension,
             "projection_sha256": None if projection is None else projection.sha256,
         },
         "regions": {
@@ -193,6 +220,13 @@ def _card(
             "cells": places.cells,
             "count": len(places.places),
             "boxes": places.boxes,
+            "penalty": REGION_PENALTY,
+        },
+        "logos": {
+            "head_sha256": None if head is None else head.sha256,
+            "dimension": dimension if head is None else head.dimension,
+            "boxes": places.boxes if head is None else [list(box) for box in head.boxes],
+            "background_pictures": 0 if head is None else len(head.background),
         },
         "semantic": {"layer": layers.semantic, "pooling": "average", "dimension": layers.semantic_channels},
         "nsfw": {"classes": list(loaded.nsfw_classes)} if loaded.nsfw else None,

@@ -21,12 +21,19 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from imagewarden_serving.architectures import SIDE
 from imagewarden_serving.card import Windows
 from imagewarden_serving.decoding import decode_pictures
+from imagewarden_serving.logo_head import COARSE_LAYER, FINE_LAYER, LogoHead
+from imagewarden_serving.logo_windows import Grid, averaging
+from imagewarden_serving.logo_windows import quarters as logo_quarters
 from imagewarden_serving.projection import Projection
 from imagewarden_serving.weights import Loaded
 
 # Powers of 3 below stand for generalised-mean pooling with p = 3 (Radenovic, Tolias, Chum: Fine-tuning CNN Image
 # Retrieval with No Human Annotation, 2018); written out, since a cube is twenty times cheaper than tf.pow.
 GEM_P = 3.0
+
+FINE_GRID = Grid(35, 8, 13)
+COARSE_GRID = Grid(17, 16, 21)
+"""Where Inception v3's maps lie in an input of 299 pixels, by its paddings and strides."""
 
 _FLOOR = 1e-6
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
@@ -43,6 +50,7 @@ class Built:
         image_bytes: string [N].
         probe: int32 [N].
         card: string [N].
+        background: float32 [N, windows, D], of the logo head's background pictures that `probe` numbers.
         outputs: the output tensors by name, all float32 with N in front.
     """
 
@@ -51,6 +59,7 @@ class Built:
     image_bytes: Any
     probe: Any
     card: Any
+    background: Any
     outputs: Mapping[str, Any]
 
 
@@ -63,12 +72,14 @@ class Head:
         semantic_layer: averaged to `semantic`, and read by the class scores.
         places: the windows of `regions` over the copy layer's map.
         projection: of `embedding` and `regions`, or None.
+        logos: what makes `logos` of FINE_LAYER and COARSE_LAYER; None: `logos` are `regions`.
     """
 
     copy_layer: str
     semantic_layer: str
     places: Windows
     projection: Projection | None
+    logos: LogoHead | None
 
 
 def normalise_pixels(images: Any, normalisation: str) -> Any:
@@ -98,6 +109,30 @@ def describe_copy(maps: Any, places: Windows, projection: Projection | None) -> 
     flat = tf.reshape(cubes, [tf.shape(maps)[0], places.cells**2, maps.shape[-1]])
     pooled = tf.pow(tf.einsum("rk,nkc->nrc", tf.constant(pooling_matrix(places)), flat), 1.0 / GEM_P)
     return _project(whole, projection), _project(pooled, projection)
+
+
+def describe_logos(fine: Any, coarse: Any, head: LogoHead) -> Any:
+    """The logo vectors of two maps [N, H, W, C] of one input: [N, windows, D], of unit norm."""
+    quarters = _gem(fine, averaging(logo_quarters(head.boxes), FINE_GRID, SIDE))
+    channels = int(fine.shape[-1])
+    side_by_side = tf.reshape(
+        tf.transpose(tf.reshape(quarters, [-1, 4, len(head.boxes), channels]), [0, 2, 1, 3]),
+        [-1, len(head.boxes), 4 * channels],
+    )
+    whole = _gem(coarse, averaging(head.boxes, COARSE_GRID, SIDE))
+    held = {name: tf.constant(array) for name, array in head.arrays.items()}
+    pooled = tf.concat([tf.math.l2_normalize(side_by_side, axis=-1), tf.math.l2_normalize(whole, axis=-1)], axis=-1)
+    entered = tf.tensordot(pooled, held["input"], axes=1) + held["input_bias"]
+    inner = tf.nn.gelu(tf.tensordot(entered, held["hidden"], axes=1) + held["hidden_bias"], approximate=True)
+    straight = tf.tensordot(entered, held["linear"], axes=1) + held["linear_bias"]
+    return tf.math.l2_normalize(straight + tf.tensordot(inner, held["output"], axes=1) + held["output_bias"], axis=-1)
+
+
+def _gem(maps: Any, weights: NDArray[np.float32]) -> Any:
+    """Generalised means of the cells of [N, H, W, C] by the weights [windows, H * W]: [N, windows, C]."""
+    clipped = tf.maximum(maps, _FLOOR)
+    flat = tf.reshape(clipped * clipped * clipped, [tf.shape(maps)[0], weights.shape[1], maps.shape[-1]])
+    return tf.pow(tf.einsum("rk,nkc->nrc", tf.constant(weights), flat), 1.0 / GEM_P)
 
 
 def _project(pooled: Any, projection: Projection | None) -> Any:
@@ -136,6 +171,9 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
         outputs = {
             "embedding": embedding,
             "regions": regions,
+            "logos": regions
+            if head.logos is None
+            else describe_logos(layers[FINE_LAYER], layers[COARSE_LAYER], head.logos),
             "semantic": tf.math.l2_normalize(average, axis=-1),
         }
         if loaded.nsfw:
@@ -151,7 +189,7 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
     return frozen, names
 
 
-def build(frozen: Any, output_ops: list[str], card_json: str) -> Built:
+def build(frozen: Any, output_ops: list[str], card_json: str, background: NDArray[np.float32]) -> Built:
     """Put the frozen network, the decoding of encoded pictures and the model card into one graph.
 
     `images` is a placeholder with a default: fed by one signature, decoded from `image_bytes` in the other, so that
@@ -169,16 +207,19 @@ def build(frozen: Any, output_ops: list[str], card_json: str) -> Built:
         outputs = {name: tf.identity(tensor, name=name) for name, tensor in zip(names, tensors, strict=True)}
         probe = tf.compat.v1.placeholder(tf.int32, [None], name="probe")
         card = tf.fill([tf.shape(probe)[0]], tf.constant(card_json), name="card")
-    return Built(graph, images, image_bytes, probe, card, outputs)
+        # Which picture, for each row: so the whole is asked for in parts, and one batch of it is as any other.
+        vectors = tf.gather(tf.constant(background), probe, name="background")
+    return Built(graph, images, image_bytes, probe, card, vectors, outputs)
 
 
 def save(built: Built, directory: Path) -> None:
-    """Write a SavedModel with the signatures `serving_default`, `encoded` and `describe`, tagged `serve`."""
+    """Write a SavedModel with its four signatures: `serving_default`, `encoded`, `describe` and `background`."""
     outputs = dict(built.outputs)
     signatures = {
         "serving_default": ({"images": built.images}, outputs),
         "encoded": ({"image_bytes": built.image_bytes}, outputs),
         "describe": ({"probe": built.probe}, {"card": built.card}),
+        "background": ({"probe": built.probe}, {"background": built.background}),
     }
     with tf.compat.v1.Session(graph=built.graph) as session:
         builder = tf.compat.v1.saved_model.Builder(str(directory))

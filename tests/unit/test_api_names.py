@@ -124,7 +124,9 @@ def test_expire_time_can_be_taken_away() -> None:
 )
 def test_thresholds_have_ranges(signal: types.SignalType.ValueType, threshold: float) -> None:
     with pytest.raises(InvalidField, match="thresholds"):
-        convert.thresholds_of("thresholds", [types.SignalThreshold(signal=signal, threshold=threshold)])
+        convert.thresholds_of(
+            "thresholds", BankKind.BANNED, [types.SignalThreshold(signal=signal, threshold=threshold)]
+        )
 
 
 def test_every_word_of_the_domain_has_one_of_the_api() -> None:

@@ -29,6 +29,9 @@ def check(
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Compare all signals even when one already blocks.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Look six times, for what is small in the picture; it takes longer.")
+    ] = False,
     on_undecided: Annotated[
         OnUndecided | None, typer.Option(help="The action for what cannot be decided.", case_sensitive=False)
     ] = None,
@@ -45,7 +48,11 @@ def check(
     found = pictures(files)
     as_json = options.json or json_output
     asked = Asked(
-        banks=bank or (), exhaustive=exhaustive, on_undecided=on_undecided, at_least_revision=at_least_revision
+        banks=bank or (),
+        exhaustive=exhaustive,
+        thorough=thorough,
+        on_undecided=on_undecided,
+        at_least_revision=at_least_revision,
     )
     gone: list[Unavailable] = []
 
@@ -98,10 +105,15 @@ def _row(path: Path, outcome: Outcome) -> tuple[object, ...]:
         return (path, outcome.verdict, outcome.action, "", "", "", "", "")
     first = outcome.matches[0]
     name = first.brand or first.external_id or first.entry.rpartition("/")[2]
-    distance = f"{first.distance:g} bits" if first.signal == "pdq" else f"{first.score:.3f}"
-    threshold = {"pdq": f"{first.threshold:g} bits", "embedding": f"{first.threshold:.3f}"}.get(first.signal, "equal")
+    score, threshold = f"{first.score:.3f}", f"{first.threshold:.3f}"
+    if first.signal == "pdq":
+        score, threshold = f"{first.distance:g} bits", f"{first.threshold:g} bits"
+    elif first.signal == "local":
+        score, threshold = f"{first.score:g} inliers", f"{first.threshold:g} inliers"
+    elif first.signal in {"sha256", "sha1", "md5"}:
+        threshold = "equal"
     bank = first.bank.removeprefix("banks/")
-    return (path, outcome.verdict, outcome.action, first.signal, bank, name, distance, threshold)
+    return (path, outcome.verdict, outcome.action, first.signal, bank, name, score, threshold)
 
 
 def _json(path: Path, outcome: Outcome) -> object:

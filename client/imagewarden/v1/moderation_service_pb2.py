@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from imagewarden.v1 import types_pb2 as imagewarden_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'imagewarden/v1/moderation_service.proto\x12\x0eimagewarden.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1aimagewarden/v1/types.proto\"\x94\x02\n\x11\x43heckImageRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\r\n\x05\x62\x61nks\x18\x02 \x03(\t\x12\x13\n\x0bmax_matches\x18\x03 \x01(\x05\x12\x12\n\nexhaustive\x18\x04 \x01(\x08\x12,\n\x0con_undecided\x18\x05 \x01(\x0e\x32\x16.imagewarden.v1.Action\x12\x19\n\x11\x61t_least_revision\x18\x06 \x01(\t\x12?\n\x07\x63ontext\x18\x07 \x03(\x0b\x32..imagewarden.v1.CheckImageRequest.ContextEntry\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"|\n\tImageInfo\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x05\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0b\n\x03pdq\x18\x06 \x01(\t\x12\x13\n\x0bpdq_quality\x18\x07 \x01(\x05\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x02\n\x12\x43heckImageResponse\x12(\n\x07verdict\x18\x01 \x01(\x0e\x32\x17.imagewarden.v1.Verdict\x12&\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x16.imagewarden.v1.Action\x12&\n\x07matches\x18\x03 \x03(\x0b\x32\x15.imagewarden.v1.Match\x12:\n\x11undecided_reasons\x18\x04 \x03(\x0b\x32\x1f.imagewarden.v1.UndecidedReason\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12(\n\x05image\x18\x07 \x01(\x0b\x32\x19.imagewarden.v1.ImageInfo\x12,\n\x07timings\x18\x08 \x03(\x0b\x32\x1b.imagewarden.v1.StageTiming\"N\n\x17\x42\x61tchCheckImagesRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.imagewarden.v1.CheckImageRequest\"S\n\x18\x42\x61tchCheckImagesResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.imagewarden.v1.BatchCheckImagesResult\"\x7f\n\x16\x42\x61tchCheckImagesResult\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".imagewarden.v1.CheckImageResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"f\n\x18StreamCheckImagesRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12\x32\n\x07request\x18\x02 \x01(\x0b\x32!.imagewarden.v1.CheckImageRequest\"\x9a\x01\n\x19StreamCheckImagesResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".imagewarden.v1.CheckImageResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x90\x01\n\x1aSearchSimilarImagesRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\r\n\x05\x62\x61nks\x18\x02 \x03(\t\x12\t\n\x01k\x18\x03 \x01(\x05\x12.\n\x06metric\x18\x04 \x01(\x0e\x32\x1e.imagewarden.v1.DistanceMetric\x12\x19\n\x11\x61t_least_revision\x18\x05 \x01(\t\"v\n\x0cSimilarImage\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12$\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x15.imagewarden.v1.Entry\x12\x0c\n\x04\x62\x61nk\x18\x03 \x01(\t\x12\x10\n\x08\x64istance\x18\x04 \x01(\x01\x12\x12\n\nsimilarity\x18\x05 \x01(\x01\"\x9f\x01\n\x1bSearchSimilarImagesResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.imagewarden.v1.SimilarImage\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12(\n\x05image\x18\x04 \x01(\x0b\x32\x19.imagewarden.v1.ImageInfo*l\n\x0e\x44istanceMetric\x12\x1f\n\x1b\x44ISTANCE_METRIC_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISTANCE_METRIC_COSINE\x10\x01\x12\x1d\n\x19\x44ISTANCE_METRIC_EUCLIDEAN\x10\x02\x32\xad\x03\n\x11ModerationService\x12S\n\nCheckImage\x12!.imagewarden.v1.CheckImageRequest\x1a\".imagewarden.v1.CheckImageResponse\x12\x65\n\x10\x42\x61tchCheckImages\x12\'.imagewarden.v1.BatchCheckImagesRequest\x1a(.imagewarden.v1.BatchCheckImagesResponse\x12l\n\x11StreamCheckImages\x12(.imagewarden.v1.StreamCheckImagesRequest\x1a).imagewarden.v1.StreamCheckImagesResponse(\x01\x30\x01\x12n\n\x13SearchSimilarImages\x12*.imagewarden.v1.SearchSimilarImagesRequest\x1a+.imagewarden.v1.SearchSimilarImagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'imagewarden/v1/moderation_service.proto\x12\x0eimagewarden.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1aimagewarden/v1/types.proto\"\xa6\x02\n\x11\x43heckImageRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\r\n\x05\x62\x61nks\x18\x02 \x03(\t\x12\x13\n\x0bmax_matches\x18\x03 \x01(\x05\x12\x12\n\nexhaustive\x18\x04 \x01(\x08\x12,\n\x0con_undecided\x18\x05 \x01(\x0e\x32\x16.imagewarden.v1.Action\x12\x19\n\x11\x61t_least_revision\x18\x06 \x01(\t\x12?\n\x07\x63ontext\x18\x07 \x03(\x0b\x32..imagewarden.v1.CheckImageRequest.ContextEntry\x12\x10\n\x08thorough\x18\x08 \x01(\x08\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"|\n\tImageInfo\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x05\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0b\n\x03pdq\x18\x06 \x01(\t\x12\x13\n\x0bpdq_quality\x18\x07 \x01(\x05\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x02\n\x12\x43heckImageResponse\x12(\n\x07verdict\x18\x01 \x01(\x0e\x32\x17.imagewarden.v1.Verdict\x12&\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x16.imagewarden.v1.Action\x12&\n\x07matches\x18\x03 \x03(\x0b\x32\x15.imagewarden.v1.Match\x12:\n\x11undecided_reasons\x18\x04 \x03(\x0b\x32\x1f.imagewarden.v1.UndecidedReason\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12(\n\x05image\x18\x07 \x01(\x0b\x32\x19.imagewarden.v1.ImageInfo\x12,\n\x07timings\x18\x08 \x03(\x0b\x32\x1b.imagewarden.v1.StageTiming\"N\n\x17\x42\x61tchCheckImagesRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.imagewarden.v1.CheckImageRequest\"S\n\x18\x42\x61tchCheckImagesResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.imagewarden.v1.BatchCheckImagesResult\"\x7f\n\x16\x42\x61tchCheckImagesResult\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".imagewarden.v1.CheckImageResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"f\n\x18StreamCheckImagesRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12\x32\n\x07request\x18\x02 \x01(\x0b\x32!.imagewarden.v1.CheckImageRequest\"\x9a\x01\n\x19StreamCheckImagesResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".imagewarden.v1.CheckImageResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x90\x01\n\x1aSearchSimilarImagesRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\r\n\x05\x62\x61nks\x18\x02 \x03(\t\x12\t\n\x01k\x18\x03 \x01(\x05\x12.\n\x06metric\x18\x04 \x01(\x0e\x32\x1e.imagewarden.v1.DistanceMetric\x12\x19\n\x11\x61t_least_revision\x18\x05 \x01(\t\"v\n\x0cSimilarImage\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12$\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x15.imagewarden.v1.Entry\x12\x0c\n\x04\x62\x61nk\x18\x03 \x01(\t\x12\x10\n\x08\x64istance\x18\x04 \x01(\x01\x12\x12\n\nsimilarity\x18\x05 \x01(\x01\"\x9f\x01\n\x1bSearchSimilarImagesResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.imagewarden.v1.SimilarImage\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12(\n\x05image\x18\x04 \x01(\x0b\x32\x19.imagewarden.v1.ImageInfo*l\n\x0e\x44istanceMetric\x12\x1f\n\x1b\x44ISTANCE_METRIC_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISTANCE_METRIC_COSINE\x10\x01\x12\x1d\n\x19\x44ISTANCE_METRIC_EUCLIDEAN\x10\x02\x32\xad\x03\n\x11ModerationService\x12S\n\nCheckImage\x12!.imagewarden.v1.CheckImageRequest\x1a\".imagewarden.v1.CheckImageResponse\x12\x65\n\x10\x42\x61tchCheckImages\x12\'.imagewarden.v1.BatchCheckImagesRequest\x1a(.imagewarden.v1.BatchCheckImagesResponse\x12l\n\x11StreamCheckImages\x12(.imagewarden.v1.StreamCheckImagesRequest\x1a).imagewarden.v1.StreamCheckImagesResponse(\x01\x30\x01\x12n\n\x13SearchSimilarImages\x12*.imagewarden.v1.SearchSimilarImagesRequest\x1a+.imagewarden.v1.SearchSimilarImagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +36,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHECKIMAGEREQUEST_CONTEXTENTRY']._loaded_options = None
   _globals['_CHECKIMAGEREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_DISTANCEMETRIC']._serialized_start=1942
-  _globals['_DISTANCEMETRIC']._serialized_end=2050
+  _globals['_DISTANCEMETRIC']._serialized_start=1960
+  _globals['_DISTANCEMETRIC']._serialized_end=2068
   _globals['_CHECKIMAGEREQUEST']._serialized_start=145
-  _globals['_CHECKIMAGEREQUEST']._serialized_end=421
-  _globals['_CHECKIMAGEREQUEST_CONTEXTENTRY']._serialized_start=375
-  _globals['_CHECKIMAGEREQUEST_CONTEXTENTRY']._serialized_end=421
-  _globals['_IMAGEINFO']._serialized_start=423
-  _globals['_IMAGEINFO']._serialized_end=547
-  _globals['_STAGETIMING']._serialized_start=549
-  _globals['_STAGETIMING']._serialized_end=622
-  _globals['_CHECKIMAGERESPONSE']._serialized_start=625
-  _globals['_CHECKIMAGERESPONSE']._serialized_end=956
-  _globals['_BATCHCHECKIMAGESREQUEST']._serialized_start=958
-  _globals['_BATCHCHECKIMAGESREQUEST']._serialized_end=1036
-  _globals['_BATCHCHECKIMAGESRESPONSE']._serialized_start=1038
-  _globals['_BATCHCHECKIMAGESRESPONSE']._serialized_end=1121
-  _globals['_BATCHCHECKIMAGESRESULT']._serialized_start=1123
-  _globals['_BATCHCHECKIMAGESRESULT']._serialized_end=1250
-  _globals['_STREAMCHECKIMAGESREQUEST']._serialized_start=1252
-  _globals['_STREAMCHECKIMAGESREQUEST']._serialized_end=1354
-  _globals['_STREAMCHECKIMAGESRESPONSE']._serialized_start=1357
-  _globals['_STREAMCHECKIMAGESRESPONSE']._serialized_end=1511
-  _globals['_SEARCHSIMILARIMAGESREQUEST']._serialized_start=1514
-  _globals['_SEARCHSIMILARIMAGESREQUEST']._serialized_end=1658
-  _globals['_SIMILARIMAGE']._serialized_start=1660
-  _globals['_SIMILARIMAGE']._serialized_end=1778
-  _globals['_SEARCHSIMILARIMAGESRESPONSE']._serialized_start=1781
-  _globals['_SEARCHSIMILARIMAGESRESPONSE']._serialized_end=1940
-  _globals['_MODERATIONSERVICE']._serialized_start=2053
-  _globals['_MODERATIONSERVICE']._serialized_end=2482
+  _globals['_CHECKIMAGEREQUEST']._serialized_end=439
+  _globals['_CHECKIMAGEREQUEST_CONTEXTENTRY']._serialized_start=393
+  _globals['_CHECKIMAGEREQUEST_CONTEXTENTRY']._serialized_end=439
+  _globals['_IMAGEINFO']._serialized_start=441
+  _globals['_IMAGEINFO']._serialized_end=565
+  _globals['_STAGETIMING']._serialized_start=567
+  _globals['_STAGETIMING']._serialized_end=640
+  _globals['_CHECKIMAGERESPONSE']._serialized_start=643
+  _globals['_CHECKIMAGERESPONSE']._serialized_end=974
+  _globals['_BATCHCHECKIMAGESREQUEST']._serialized_start=976
+  _globals['_BATCHCHECKIMAGESREQUEST']._serialized_end=1054
+  _globals['_BATCHCHECKIMAGESRESPONSE']._serialized_start=1056
+  _globals['_BATCHCHECKIMAGESRESPONSE']._serialized_end=1139
+  _globals['_BATCHCHECKIMAGESRESULT']._serialized_start=1141
+  _globals['_BATCHCHECKIMAGESRESULT']._serialized_end=1268
+  _globals['_STREAMCHECKIMAGESREQUEST']._serialized_start=1270
+  _globals['_STREAMCHECKIMAGESREQUEST']._serialized_end=1372
+  _globals['_STREAMCHECKIMAGESRESPONSE']._serialized_start=1375
+  _globals['_STREAMCHECKIMAGESRESPONSE']._serialized_end=1529
+  _globals['_SEARCHSIMILARIMAGESREQUEST']._serialized_start=1532
+  _globals['_SEARCHSIMILARIMAGESREQUEST']._serialized_end=1676
+  _globals['_SIMILARIMAGE']._serialized_start=1678
+  _globals['_SIMILARIMAGE']._serialized_end=1796
+  _globals['_SEARCHSIMILARIMAGESRESPONSE']._serialized_start=1799
+  _globals['_SEARCHSIMILARIMAGESRESPONSE']._serialized_end=1958
+  _globals['_MODERATIONSERVICE']._serialized_start=2071
+  _globals['_MODERATIONSERVICE']._serialized_end=2500
 # @@protoc_insertion_point(module_scope)

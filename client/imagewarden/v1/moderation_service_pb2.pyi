@@ -79,6 +79,7 @@ class CheckImageRequest(_message.Message):
     ON_UNDECIDED_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    THOROUGH_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The file's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF."""
     max_matches: _builtins.int
@@ -89,6 +90,10 @@ class CheckImageRequest(_message.Message):
     """The action when the verdict is UNDECIDED: ALLOW, REVIEW or BLOCK. Unset: the server's setting."""
     at_least_revision: _builtins.str
     """A revision that a change answered: the check sees it, or waits, or says that it could not."""
+    thorough: _builtins.bool
+    """True: more than one pass of the model is spent on the picture: its quarters and its middle are looked at as pictures
+    of their own, for what is small in it. About six times the model's cost.
+    """
     @_builtins.property
     def banks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The banks to compare with, as `banks/{bank}`. Empty: all that the caller may check."""
@@ -107,10 +112,11 @@ class CheckImageRequest(_message.Message):
         on_undecided: _types_pb2.Action.ValueType = ...,
         at_least_revision: _builtins.str = ...,
         context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        thorough: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "banks", b"banks", "context", b"context", "exhaustive", b"exhaustive", "image", b"image", "max_matches", b"max_matches", "on_undecided", b"on_undecided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "banks", b"banks", "context", b"context", "exhaustive", b"exhaustive", "image", b"image", "max_matches", b"max_matches", "on_undecided", b"on_undecided", "thorough", b"thorough"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,7 +177,9 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """The stage: revision, inspect, digest, decode, digest_search, pdq_search, embed, vector_search, policy."""
+    """The stage: revision, inspect, digest, decode, digest_search, pdq_search, local_extract, embed,
+    vector_search, local_search, policy.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Its time."""

@@ -102,6 +102,8 @@ class _SignalTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignalType
     """Local features: keypoints with descriptors and a geometric check."""
     SIGNAL_TYPE_SEMANTIC: _SignalType.ValueType  # 7
     """The last pooled layer of the model: what the picture shows. For similarity search only, never for a verdict."""
+    SIGNAL_TYPE_COMBINED: _SignalType.ValueType  # 8
+    """PDQ, EMBEDDING and LOCAL of one entry taken together: a calibrated score, 0 to 1."""
 
 class SignalType(_SignalType, metaclass=_SignalTypeEnumTypeWrapper):
     """By what a picture can be recognised."""
@@ -122,6 +124,8 @@ SIGNAL_TYPE_LOCAL: SignalType.ValueType  # 6
 """Local features: keypoints with descriptors and a geometric check."""
 SIGNAL_TYPE_SEMANTIC: SignalType.ValueType  # 7
 """The last pooled layer of the model: what the picture shows. For similarity search only, never for a verdict."""
+SIGNAL_TYPE_COMBINED: SignalType.ValueType  # 8
+"""PDQ, EMBEDDING and LOCAL of one entry taken together: a calibrated score, 0 to 1."""
 Global___SignalType: _TypeAlias = SignalType  # noqa: Y015
 
 class _Verdict:
@@ -298,8 +302,10 @@ class SignalThreshold(_message.Message):
     signal: Global___SignalType.ValueType
     """The signal."""
     threshold: _builtins.float
-    """PDQ: the largest Hamming distance that matches, 0 to 256. EMBEDDING: the smallest cosine similarity that matches,
-    -1 to 1. Not read for digests: equal or not.
+    """PDQ: the largest Hamming distance that matches, 0 to 256. EMBEDDING: the smallest score that matches: of BANNED and
+    ALLOWED banks a cosine similarity, -1 to 1; of BRAND banks how many standard deviations above pictures without the
+    logo. LOCAL: the smallest number of inliers that matches. COMBINED: the smallest score that matches, 0 to 1. Not
+    read for digests: equal or not.
     """
     disabled: _builtins.bool
     """True: the signal is not compared for this bank."""
@@ -444,6 +450,7 @@ class Signal(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     VIEWS_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
+    KEYPOINTS_FIELD_NUMBER: _builtins.int
     type: Global___SignalType.ValueType
     """The signal's type."""
     hex: _builtins.str
@@ -456,6 +463,8 @@ class Signal(_message.Message):
     """Vectors only: how many views of the picture are stored."""
     dimensions: _builtins.int
     """Vectors only: the number of dimensions."""
+    keypoints: _builtins.int
+    """LOCAL only: how many keypoints are stored, over all views."""
     def __init__(
         self,
         *,
@@ -465,10 +474,11 @@ class Signal(_message.Message):
         model_version: _builtins.str = ...,
         views: _builtins.int = ...,
         dimensions: _builtins.int = ...,
+        keypoints: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "hex", b"hex", "model_version", b"model_version", "quality", b"quality", "type", b"type", "views", b"views"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "hex", b"hex", "keypoints", b"keypoints", "model_version", b"model_version", "quality", b"quality", "type", b"type", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -573,6 +583,66 @@ class Entry(_message.Message):
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
 
 @_typing.final
+class Evidence(_message.Message):
+    """What one signal says of an entry that another signal recognised, or that all of them together did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    signal: Global___SignalType.ValueType
+    """PDQ, EMBEDDING or LOCAL."""
+    value: _builtins.float
+    """In the unit of the signal's threshold: bits, a similarity or standard deviations, inliers."""
+    reached: _builtins.bool
+    """Whether the bank's own threshold for this signal is reached."""
+    def __init__(
+        self,
+        *,
+        signal: Global___SignalType.ValueType = ...,
+        value: _builtins.float = ...,
+        reached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reached", b"reached", "signal", b"signal", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class Transform(_message.Message):
+    """How the entry's picture lies in the checked one: x' = a x + b y + c, y' = d x + e y + f, from fractions of the entry's
+    width and height to fractions of the picture's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COEFFICIENTS_FIELD_NUMBER: _builtins.int
+    MIRRORED_FIELD_NUMBER: _builtins.int
+    mirrored: _builtins.bool
+    """True: the entry's picture is mirrored."""
+    @_builtins.property
+    def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """a, b, c, d, e, f."""
+
+    def __init__(
+        self,
+        *,
+        coefficients: _abc.Iterable[_builtins.float] | None = ...,
+        mirrored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficients", b"coefficients", "mirrored", b"mirrored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transform: _TypeAlias = Transform  # noqa: Y015
+
+@_typing.final
 class Match(_message.Message):
     """One entry that recognises the picture, by one signal."""
 
@@ -592,6 +662,8 @@ class Match(_message.Message):
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     BRAND_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    TRANSFORM_FIELD_NUMBER: _builtins.int
     entry: _builtins.str
     """The entry: `banks/{bank}/entries/{entry}`."""
     bank: _builtins.str
@@ -601,11 +673,15 @@ class Match(_message.Message):
     signal: Global___SignalType.ValueType
     """The signal that matched."""
     score: _builtins.float
-    """How alike, 0 to 1, more is more alike. Digests: 1. PDQ: 1 - distance / 256. EMBEDDING: the cosine similarity."""
+    """How alike, more is more alike. Digests: 1. PDQ: 1 - distance / 256. EMBEDDING: the cosine similarity, or for a logo
+    the standard deviations above pictures without it. LOCAL: the number of inliers. COMBINED: 0 to 1.
+    """
     distance: _builtins.float
-    """How far apart, in the signal's own unit. Digests: 0. PDQ: the Hamming distance in bits. EMBEDDING: 1 - cosine similarity."""
+    """How far apart, in the signal's own unit. Digests: 0. PDQ: the Hamming distance in bits. EMBEDDING: 1 - cosine
+    similarity. LOCAL and COMBINED: 0.
+    """
     threshold: _builtins.float
-    """The bank's threshold in force, in the unit that SignalThreshold states: a distance for PDQ, a similarity for EMBEDDING."""
+    """The bank's threshold in force, in the unit that SignalThreshold states."""
     frame: _builtins.int
     """Which frame of an animation, counted from 0."""
     action: Global___Action.ValueType
@@ -624,6 +700,14 @@ class Match(_message.Message):
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The entry's labels."""
 
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
+        """What each signal that was compared says of the entry."""
+
+    @_builtins.property
+    def transform(self) -> Global___Transform:
+        """How the entry's picture lies in the checked one; unset where local features did not say."""
+
     def __init__(
         self,
         *,
@@ -641,10 +725,12 @@ class Match(_message.Message):
         external_id: _builtins.str = ...,
         brand: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
+        evidence: _abc.Iterable[Global___Evidence] | None = ...,
+        transform: Global___Transform | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["region", b"region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["region", b"region", "transform", b"transform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bank", b"bank", "bank_kind", b"bank_kind", "brand", b"brand", "cleared_by", b"cleared_by", "distance", b"distance", "entry", b"entry", "external_id", b"external_id", "frame", b"frame", "labels", b"labels", "region", b"region", "score", b"score", "signal", b"signal", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bank", b"bank", "bank_kind", b"bank_kind", "brand", b"brand", "cleared_by", b"cleared_by", "distance", b"distance", "entry", b"entry", "evidence", b"evidence", "external_id", b"external_id", "frame", b"frame", "labels", b"labels", "region", b"region", "score", b"score", "signal", b"signal", "threshold", b"threshold", "transform", b"transform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,6 +30,7 @@ from imagewarden_server.matching.types import (
     SignalSummary,
     SignalType,
     Threshold,
+    Transform,
     Undecided,
     UndecidedCode,
     Verdict,
@@ -63,6 +64,7 @@ SIGNAL = {
     SignalType.EMBEDDING: types.SIGNAL_TYPE_EMBEDDING,
     SignalType.LOCAL: types.SIGNAL_TYPE_LOCAL,
     SignalType.SEMANTIC: types.SIGNAL_TYPE_SEMANTIC,
+    SignalType.COMBINED: types.SIGNAL_TYPE_COMBINED,
 }
 STATE = {
     EntryState.ACTIVE: types.ENTRY_STATE_ACTIVE,
@@ -93,7 +95,19 @@ _POLICY_ACTIONS = {
     BankKind.ALLOWED: frozenset({Action.ALLOW}),
 }
 _UNDECIDED_ACTIONS = frozenset({Action.ALLOW, Action.REVIEW, Action.BLOCK})
-_POLICY_SIGNALS = frozenset({SignalType.SHA256, SignalType.SHA1, SignalType.MD5, SignalType.PDQ, SignalType.EMBEDDING})
+# What a threshold may be, by signal; digests are equal or not. An embedding's score is a similarity, or for logos a
+# number of standard deviations.
+_DIGEST_RANGE = (0.0, 0.0)
+_RANGES: Mapping[SignalType, tuple[float, float]] = {
+    SignalType.SHA256: _DIGEST_RANGE,
+    SignalType.SHA1: _DIGEST_RANGE,
+    SignalType.MD5: _DIGEST_RANGE,
+    SignalType.PDQ: (0.0, 256.0),
+    SignalType.EMBEDDING: (-1.0, 1.0),
+    SignalType.LOCAL: (3.0, 1_000.0),
+    SignalType.COMBINED: (0.0, 1.0),
+}
+_LOGO_SCORES = (-100.0, 100.0)
 
 
 def stamp(value: datetime | None) -> Timestamp | None:
@@ -134,7 +148,7 @@ def policy_of(field: str, bank_kind: BankKind, message: types.Policy) -> Policy:
     action = None
     if message.action != types.ACTION_UNSPECIFIED:
         action = policy_action(f"{field}.action", bank_kind, message.action)
-    return policy.complete(bank_kind, action, thresholds_of(f"{field}.thresholds", message.thresholds))
+    return policy.complete(bank_kind, action, thresholds_of(f"{field}.thresholds", bank_kind, message.thresholds))
 
 
 def policy_action(field: str, bank_kind: BankKind, value: types.Action.ValueType) -> Action:
@@ -147,20 +161,26 @@ def policy_action(field: str, bank_kind: BankKind, value: types.Action.ValueType
     return action
 
 
-def thresholds_of(field: str, messages: Iterable[types.SignalThreshold]) -> dict[SignalType, Threshold]:
+def thresholds_of(
+    field: str, bank_kind: BankKind, messages: Iterable[types.SignalThreshold]
+) -> dict[SignalType, Threshold]:
     """The thresholds that are named, each checked for its range."""
     found: dict[SignalType, Threshold] = {}
     for place, message in enumerate(messages):
         where = f"{field}[{place}]"
         signal = SIGNAL_OF.get(message.signal)
-        if signal is None or signal not in _POLICY_SIGNALS:
-            raise InvalidField(f"{where}.signal", f"is {message.signal}; send SHA256, SHA1, MD5, PDQ or EMBEDDING")
+        if signal is None or signal not in _RANGES:
+            known = ", ".join(one.value.upper() for one in _RANGES)
+            raise InvalidField(f"{where}.signal", f"is {message.signal}; send one of {known}")
         if signal in found:
             raise InvalidField(f"{where}.signal", f"names {signal.value.upper()} twice")
-        low, high = {SignalType.PDQ: (0, 256), SignalType.EMBEDDING: (-1, 1)}.get(signal, (0, 0))
+        logo = bank_kind is BankKind.BRAND and signal is SignalType.EMBEDDING
+        low, high = _LOGO_SCORES if logo else _RANGES[signal]
         if not low <= message.threshold <= high:
             raise InvalidField(
-                f"{where}.threshold", f"is {message.threshold:g}; {signal.value.upper()} takes {low} to {high}"
+                f"{where}.threshold",
+                f"is {message.threshold:g}; {signal.value.upper()} takes {low:g} to {high:g} in a bank of kind "
+                f"{bank_kind.value.upper()}",
             )
         found[signal] = Threshold(message.threshold, message.disabled)
     return found
@@ -195,6 +215,7 @@ def signal(value: SignalSummary) -> types.Signal:
         model_version=value.model,
         views=value.views,
         dimensions=value.dimensions,
+        keypoints=value.keypoints,
     )
 
 
@@ -273,7 +294,15 @@ def match(value: Match) -> types.Match:
         external_id=value.entry.external_id,
         brand=value.entry.brand,
         labels=value.entry.labels,
+        evidence=[
+            types.Evidence(signal=SIGNAL[one.signal], value=one.value, reached=one.reached) for one in value.evidence
+        ],
+        transform=_transform(value.transform),
     )
+
+
+def _transform(value: Transform | None) -> types.Transform | None:
+    return None if value is None else types.Transform(coefficients=value.coefficients, mirrored=value.mirrored)
 
 
 def _undecided(value: Undecided) -> types.UndecidedReason:

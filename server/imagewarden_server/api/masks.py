@@ -41,7 +41,7 @@ def bank_patch(current: Bank, said: types.Bank, mask: FieldMask) -> BankPatch:
         if "policy.action" in paths:
             action = convert.policy_action("bank.policy.action", current.kind, said.policy.action)
         if "policy.thresholds" in paths:
-            thresholds = convert.thresholds_of("bank.policy.thresholds", said.policy.thresholds)
+            thresholds = convert.thresholds_of("bank.policy.thresholds", current.kind, said.policy.thresholds)
         new_policy = policy.complete(current.kind, action, thresholds)
     return BankPatch(
         display_name=names.text("bank.display_name", said.display_name) if "display_name" in paths else None,

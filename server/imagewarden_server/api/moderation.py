@@ -13,10 +13,11 @@ from imagewarden.v1 import types_pb2 as types
 from imagewarden_server import logs
 from imagewarden_server.api import convert, names
 from imagewarden_server.api.errors import internal_error, to_status
-from imagewarden_server.matching.check import Checker, CheckRequest
+from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.errors import DeadlinePassed, DomainError, InvalidField
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
 from imagewarden_server.matching.similar import Metric, Similarity
+from imagewarden_server.matching.walk import CheckRequest
 from imagewarden_server.telemetry import Metrics
 
 MAX_BATCH = 64
@@ -192,6 +193,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
                 banks=names.bank_ids("banks", request.banks),
                 max_matches=_count("max_matches", request.max_matches),
                 exhaustive=request.exhaustive,
+                thorough=request.thorough,
                 on_undecided=convert.on_undecided(request.on_undecided),
                 at_least_revision=self._revision(request.at_least_revision),
                 deadline=deadline,

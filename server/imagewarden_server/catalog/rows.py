@@ -12,6 +12,7 @@ import numpy as np
 
 from imagewarden_server.catalog.errors import DamagedFeatures
 from imagewarden_server.catalog.features import decode_features
+from imagewarden_server.matching.policy import complete
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import (
     Action,
@@ -67,12 +68,14 @@ def bank_of(row: Row) -> Bank:
         SignalType(signal): Threshold(float(value), bool(disabled))
         for signal, (value, disabled) in row.thresholds.items()
     }
+    kind = BankKind(row.kind)
     return Bank(
         key=row.key,
         id=row.id,
-        kind=BankKind(row.kind),
+        kind=kind,
         display_name=row.display_name,
-        policy=Policy(Action(row.action), thresholds),
+        # A bank that was made before a signal was known begins with the signal's default.
+        policy=complete(kind, Action(row.action), thresholds),
         enabled=row.enabled,
         labels=row.labels,
         keep_images=row.keep_images,

@@ -29,6 +29,7 @@ _DEFAULT_SECONDS = 10.0
 _STATUS_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 _IN_FLIGHT = 32
+_BACKGROUND_PART = 4
 _REASON = 200
 
 
@@ -89,6 +90,7 @@ class TfServingEmbedder:
         # Never emptied in place: a call keeps what was known when it began.
         self._known: dict[int, ModelInfo] = {}
         # Grows when a version number may stand for another model than before.
+        self._backgrounds: dict[str, NDArray[np.float32]] = {}
         self._epoch = 0
         self._look_now = asyncio.Event()
         self._model: ModelInfo | None = None
@@ -151,6 +153,40 @@ class TfServingEmbedder:
         finally:
             self._in_flight.release()
 
+    async def background(self, model: ModelInfo, time_limit: float) -> NDArray[np.float32]:
+        """The logo vectors of pictures without logos that a model brings along: see `ports.Embedder.background`.
+
+        They are asked for once for each model.
+        """
+        held = self._backgrounds.get(model.fingerprint)
+        if held is not None:
+            return held
+        until = time.monotonic() + time_limit
+        version = next((number for number, info in self._known.items() if info == model), None)
+        if version is None:
+            raise EmbeddingUnavailable(f"model {model.label} is no longer at {self._address}; try again")
+        shape = (len(model.logo_windows), model.logo_dimensions)
+        parts = [np.empty((0, *shape), np.float32)]
+        for begin in range(0, model.background_pictures, _BACKGROUND_PART):
+            numbers = range(begin, min(begin + _BACKGROUND_PART, model.background_pictures))
+            request = _tfs.PredictRequest()
+            request.model_spec.name = self._name
+            request.model_spec.signature_name = "background"
+            request.model_spec.version.value = version
+            write_probe(request.inputs["probe"], numbers)
+            response = await self._predict(request, len(numbers), until)
+            try:
+                parts.append(floats("background", response.outputs, (len(numbers), *shape)))
+            except TensorProblem as problem:
+                self._observer.failure("NONSENSE")
+                raise EmbeddingUnavailable(
+                    f"model {model.label} answered nonsense: {problem}; look at the model host {self._address}"
+                ) from problem
+        if self._known.get(version) != model:
+            raise _ModelChanged(f"the model at {self._address} changed while its background was read; try again")
+        self._backgrounds = {model.fingerprint: np.concatenate(parts)}
+        return self._backgrounds[model.fingerprint]
+
     async def _embed(self, images: NDArray[np.uint8], outputs: frozenset[str], until: float) -> Embeddings:
         """Ask in parts, all of them of the version that answers the first."""
         epoch, known = self._epoch, self._known
@@ -171,7 +207,7 @@ class TfServingEmbedder:
             raise _ModelChanged(f"the model at {self._address} changed while it was asked, twice; try again")
         parts = {name: [self._output(response, info, name, count) for response, count in answers] for name in outputs}
         joined = {name: np.concatenate(found) for name, found in parts.items()}
-        return Embeddings(info, joined.get("embedding"), joined.get("regions"), joined.get("semantic"))
+        return Embeddings(info, **joined)
 
     def _request(self, images: NDArray[np.uint8], outputs: frozenset[str], version: int | None) -> Any:
         request = _tfs.PredictRequest(output_filter=sorted(outputs))
@@ -186,6 +222,7 @@ class TfServingEmbedder:
         shapes = {
             "embedding": (count, info.dimensions),
             "regions": (count, len(info.regions), info.dimensions),
+            "logos": (count, len(info.logo_windows), info.logo_dimensions),
             "semantic": (count, info.semantic_dimensions),
         }
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -13,9 +14,10 @@ from imagewarden_server.matching.ports import ModelInfo
 from imagewarden_server.matching.types import Box
 
 SIDE = 299
-OUTPUTS = ("embedding", "regions", "semantic")
+OUTPUTS = ("embedding", "regions", "logos", "semantic")
 _EXPORT = "export it with `imagewarden model export`"
 _SHORT = 12
+_MOST_BACKGROUND = 10_000
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -37,7 +39,11 @@ def model_info(name: str, version: int, card_json: bytes) -> ModelInfo:
             fingerprint=fingerprint,
             dimensions=int(card["embedding"]["dimension"]),
             semantic_dimensions=int(card["semantic"]["dimension"]),
-            regions=tuple(Box(*(float(edge) for edge in box)) for box in card["regions"]["boxes"]),
+            logo_dimensions=int(card["logos"]["dimension"]),
+            regions=_boxes(card["regions"]["boxes"]),
+            region_penalty=float(card["regions"]["penalty"]),
+            logo_windows=_boxes(card["logos"]["boxes"]),
+            background_pictures=int(card["logos"]["background_pictures"]),
         )
     # A card may nest without end, or state a dimension of Infinity.
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -49,15 +55,22 @@ def model_info(name: str, version: int, card_json: bytes) -> ModelInfo:
     return info
 
 
+def _boxes(boxes: Sequence[Sequence[float]]) -> tuple[Box, ...]:
+    return tuple(Box(*(float(edge) for edge in box)) for box in boxes)
+
+
 def _card_problem(info: ModelInfo) -> str:
     """What of a card cannot be true; empty where nothing is."""
     if not _FINGERPRINT.fullmatch(info.fingerprint):
         return f"its fingerprint {info.fingerprint[:80]!r} is no SHA-256 in hexadecimal"
-    if info.dimensions < 1 or info.semantic_dimensions < 1:
-        return f"its dimensions are {info.dimensions} and {info.semantic_dimensions}"
-    if not info.regions:
-        return "it has no regions"
-    for box in info.regions:
+    dimensions = (info.dimensions, info.semantic_dimensions, info.logo_dimensions)
+    if min(dimensions) < 1:
+        return f"its dimensions are {dimensions}"
+    if not info.regions or not info.logo_windows:
+        return "it has no regions, or no windows for logos"
+    if not (0 <= info.background_pictures <= _MOST_BACKGROUND and 0 <= info.region_penalty <= 1):
+        return f"it has {info.background_pictures} background pictures and a penalty of {info.region_penalty:g}"
+    for box in (*info.regions, *info.logo_windows):
         if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
             return f"its region {[box.left, box.top, box.right, box.bottom]} is no box inside the picture"
     return ""
@@ -84,6 +97,7 @@ def check_signature(info: ModelInfo, metadata: Any) -> None:
     wanted_outputs = {
         "embedding": (_tfs.DT_FLOAT, [-1, info.dimensions]),
         "regions": (_tfs.DT_FLOAT, [-1, len(info.regions), info.dimensions]),
+        "logos": (_tfs.DT_FLOAT, [-1, len(info.logo_windows), info.logo_dimensions]),
         "semantic": (_tfs.DT_FLOAT, [-1, info.semantic_dimensions]),
     }
     for kind, wanted, found in (

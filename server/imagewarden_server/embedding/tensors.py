@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,11 @@ def write_pictures(tensor: Any, images: NDArray[np.uint8]) -> None:
     tensor.tensor_content = images.tobytes()
 
 
-def write_probe(tensor: Any) -> None:
-    """Write the input of the signature that answers the model card: int32 [1]."""
+def write_probe(tensor: Any, values: Sequence[int] = (0,)) -> None:
+    """Write the input of the signatures that answer the model card and the background: int32 [n]."""
     tensor.dtype = _tfs.DT_INT32
-    tensor.tensor_shape.dim.add(size=1)
-    tensor.int_val.append(0)
+    tensor.tensor_shape.dim.add(size=len(values))
+    tensor.int_val.extend(values)
 
 
 def floats(name: str, outputs: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
-
-import numpy as np
+from dataclasses import dataclass
 
 from imagewarden_server import media
-from imagewarden_server.matching.errors import EmbeddingUnavailable, ImageTooPlain, InvalidField, WrongBankKind
+from imagewarden_server.matching.copies import CopyDescriber
+from imagewarden_server.matching.errors import ImageTooPlain, InvalidField, WrongBankKind
+from imagewarden_server.matching.logos import LogoDescriber
 from imagewarden_server.matching.pictures import (
     Workers,
     as_domain_error,
     decode_or_raise,
     digest_signals,
     embedding_usable,
-    model_input,
     pdq_usable,
     require_bytes,
 )
@@ -29,9 +28,7 @@ from imagewarden_server.matching.ports import (
     AddedEntry,
     Catalog,
     Embedder,
-    Embeddings,
     Idempotency,
-    ModelInfo,
     Written,
 )
 from imagewarden_server.matching.revisions import Follower
@@ -39,15 +36,11 @@ from imagewarden_server.matching.types import (
     HASH_BYTES,
     Bank,
     BankKind,
-    Box,
     Entry,
     HashSignal,
     NewEntry,
     SignalSummary,
     SignalType,
-    Vectors,
-    VectorSignal,
-    VectorSpace,
 )
 from imagewarden_server.media import Frame, Limits, MediaError, Rendering
 
@@ -56,7 +49,6 @@ MAX_HASHES = 10_000
 MAX_LOGO_IMAGES = 16
 """The most pictures of one RegisterLogo call."""
 
-_EMBED_SECONDS = 30.0
 _HASH_KINDS = frozenset({BankKind.BANNED, BankKind.ALLOWED})
 # What may clear a picture must not be forgeable: collisions are known for SHA-1 (SHAttered, 2017) and MD5.
 _ALLOWED_HASHES = frozenset({SignalType.SHA256, SignalType.PDQ})
@@ -79,9 +71,10 @@ class Enroller:
     ) -> None:
         self._catalog = catalog
         self._follower = follower
-        self._embedder = embedder
         self._workers = workers
         self._limits = limits
+        self._copies = CopyDescriber(embedder, workers)
+        self._logos = LogoDescriber(embedder, workers)
 
     async def add_hashes(
         self, bank_id: str, entries: Sequence[NewEntry], *, once: Idempotency | None, validate_only: bool
@@ -128,7 +121,7 @@ class Enroller:
                 "add its SHA-256 with AddHashes instead",
                 sha256=digests.sha256.hex(),
             )
-        answer = await self._embedder.embed(model_input(frames), frozenset({"embedding", "semantic"}), _EMBED_SECONDS)
+        vectors, local = await self._copies.describe(frames)
         with_pdq = [frame for frame in frames if pdq_usable(frame)]
         hashes = [
             signal
@@ -139,7 +132,8 @@ class Enroller:
         entry = dataclasses.replace(
             said,
             hashes=tuple(hashes),
-            vectors=_vectors(VectorSpace.COPY, answer.model, answer.embedding, answer.semantic),
+            vectors=vectors,
+            local=local,
             image=image if bank.keep_images else None,
         )
         return await self._store(bank, entry, _plain_warnings(frames, with_pdq), once=once, validate_only=validate_only)
@@ -155,9 +149,6 @@ class Enroller:
     ) -> Enrolled:
         """Register one logo from one or more pictures of it.
 
-        Each picture is drawn on light, dark and mid grounds into windows of the size that a check's regions have, so
-        that a logo inside a photograph is compared like with like.
-
         Raises:
             BankNotFound, WrongBankKind: no such bank, or not a BRAND bank.
             InvalidField: no brand, or no or too many pictures.
@@ -171,30 +162,18 @@ class Enroller:
             raise InvalidField("images", f"has {len(images)} pictures; send 1 to {MAX_LOGO_IMAGES}")
         for place, image in enumerate(images):
             require_bytes(image, f"images[{place}]")
-        model = self._embedder.model
-        if model is None:
-            raise EmbeddingUnavailable(self._embedder.problem)
-        windows = _windows(model.regions)
         hashes: list[HashSignal] = []
-        inputs: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
-        picks: list[int] = []
-        thumbnail: bytes | None = None
+        renderings: list[Rendering] = []
         for image in images:
-            renderings = await self._workers.run(self._render, image)
-            thumbnail = thumbnail or await self._workers.run(media.thumbnail, renderings[0])
             hashes += digest_signals(await self._workers.run(media.digest, image))
-            for rendering in renderings:
-                for region, box in windows:
-                    inputs.append(await self._workers.run(media.place_logo, rendering, astuple(box)))
-                    picks.append(region)
-        answer = await self._embedder.embed(np.stack(inputs), frozenset({"regions", "semantic"}), _EMBED_SECONDS)
-        if answer.model.regions != model.regions:
-            raise EmbeddingUnavailable(f"the model changed to {answer.model.label} meanwhile; try again")
+            renderings += await self._workers.run(self._render, image)
+        described = await self._logos.describe(renderings)
         entry = dataclasses.replace(
             said,
             hashes=_distinct(hashes),
-            vectors=_vectors(VectorSpace.LOGO, answer.model, _pick(answer, picks), answer.semantic),
-            thumbnail=thumbnail,
+            vectors=described.vectors,
+            local=described.local,
+            thumbnail=await self._workers.run(media.thumbnail, renderings[0]),
             image=images[0] if bank.keep_images else None,
         )
         return await self._store(bank, entry, (), once=once, validate_only=validate_only)
@@ -224,37 +203,6 @@ class Enroller:
         written = await self._workers.run(lambda: self._catalog.add_entry(bank.id, entry, once=once))
         await self._follower.catch_up(written.revision)
         return Enrolled(written, written.value.signals, warnings)
-
-
-def _windows(regions: Sequence[Box]) -> tuple[tuple[int, Box], ...]:
-    """Of each size of region the one nearest to the middle, with its place in the model's list."""
-    best: dict[tuple[float, float], tuple[float, int, Box]] = {}
-    for place, box in enumerate(regions):
-        size = (round(box.right - box.left, 3), round(box.bottom - box.top, 3))
-        off = abs(box.left + box.right - 1) + abs(box.top + box.bottom - 1)
-        if size not in best or off < best[size][0]:
-            best[size] = (off, place, box)
-    return tuple((place, box) for _, place, box in best.values())
-
-
-def _pick(answer: Embeddings, picks: Sequence[int]) -> Vectors | None:
-    """Of each drawing the vector of the window that the logo was drawn into."""
-    if answer.regions is None:
-        return None
-    return answer.regions[np.arange(len(picks)), picks]
-
-
-def _vectors(
-    space: VectorSpace, model: ModelInfo, embedding: Vectors | None, semantic: Vectors | None
-) -> tuple[VectorSignal, ...]:
-    signals = []
-    if embedding is not None:
-        signals.append(VectorSignal(SignalType.EMBEDDING, space, model.fingerprint, embedding))
-    if semantic is not None:
-        # One is enough to rank by: the first frame, or the first drawing.
-        first = semantic[:1]
-        signals.append(VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, model.fingerprint, first))
-    return tuple(signals)
 
 
 def _check_hash(bank: Bank, field: str, signal: HashSignal) -> None:
@@ -299,9 +247,18 @@ def _distinct(signals: Iterable[HashSignal]) -> tuple[HashSignal, ...]:
 
 
 def _summaries(entry: NewEntry) -> tuple[SignalSummary, ...]:
+    """The signals in short, as the catalogue would answer them."""
     hashes = [SignalSummary(signal.type, signal.value.hex(), signal.quality) for signal in entry.hashes]
-    vectors = [
-        SignalSummary(signal.type, model=signal.model, views=len(signal.vectors), dimensions=signal.vectors.shape[1])
-        for signal in entry.vectors
-    ]
-    return (*hashes, *vectors)
+    vectors: dict[tuple[SignalType, str], SignalSummary] = {}
+    for one in entry.vectors:
+        before = vectors.get((one.type, one.model), SignalSummary(one.type, model=one.model))
+        vectors[one.type, one.model] = dataclasses.replace(
+            before, views=before.views + len(one.vectors), dimensions=one.vectors.shape[1]
+        )
+    local: dict[str, SignalSummary] = {}
+    for feature in entry.local:
+        known = local.get(feature.extractor, SignalSummary(SignalType.LOCAL, model=feature.extractor))
+        local[feature.extractor] = dataclasses.replace(
+            known, views=known.views + 1, keypoints=known.keypoints + len(feature.features.points)
+        )
+    return (*hashes, *vectors.values(), *local.values())

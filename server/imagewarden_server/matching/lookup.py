@@ -1,8 +1,8 @@
-"""From a picture's signals to matches: search the index in scope, apply each bank's threshold, name the entry."""
+"""Asking the index within a check's scope: what each signal finds, by entry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.matching.errors import BankNotFound
-from imagewarden_server.matching.ports import Catalog, Hit, ModelInfo, SearchIndex
+from imagewarden_server.matching.evidence import Candidates, Found, Sighting
+from imagewarden_server.matching.geometry import Verified, verify_many
+from imagewarden_server.matching.ports import Catalog, EntryHit, Hit, ModelInfo, SearchIndex
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
     Box,
     Entry,
     HashSignal,
+    LocalFeatures,
     Match,
     SignalType,
     Threshold,
@@ -24,10 +27,8 @@ from imagewarden_server.matching.types import (
     VectorSpace,
 )
 
-# Several stored vectors may be of one entry (a logo has a view a size and ground): so many are asked for one answer.
-_VIEWS_AN_ENTRY = 16
-_MOST_HITS = 1_024
-_PDQ_BITS = 256
+# Of each bank so many sets of local features, those that most keypoints vote for, are compared keypoint by keypoint.
+_VOTED = 8
 
 Now = Callable[[], datetime]
 
@@ -88,16 +89,26 @@ class VectorQueries:
         vectors: float32 [n, dimensions], unit norm.
         frames: the frame number of each row.
         regions: the box of each row; None: the whole picture.
+        penalty: what is taken off the score: the best of many windows is more alike by chance than the whole is.
     """
 
     space: VectorSpace
     vectors: Vectors
     frames: Sequence[int]
     regions: Sequence[Box | None]
+    penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalQuery:
+    """The local features of one frame."""
+
+    frame: int
+    features: LocalFeatures
 
 
 class Lookup:
-    """Finds matches; blocking, to be run on a worker thread."""
+    """Finds what may be in a picture; blocking, to be run on a worker thread."""
 
     def __init__(self, catalog: Catalog, index: SearchIndex, now: Now = utc_now) -> None:
         self._catalog = catalog
@@ -108,6 +119,10 @@ class Lookup:
         """Whether any entry in scope can be recognised by PDQ."""
         return self._index.hash_count(list(scope.comparing(SignalType.PDQ)), SignalType.PDQ) > 0
 
+    def compares_local(self, scope: Scope, extractor: str) -> bool:
+        """Whether any entry in scope can be recognised by local features of this extractor."""
+        return self._index.local_count(list(scope.comparing(SignalType.LOCAL))).get(extractor, 0) > 0
+
     def models(self, scope: Scope, space: VectorSpace) -> dict[str, int]:
         """How many vectors in scope a space has, by the model that made them."""
         banks = scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[space])
@@ -115,106 +130,140 @@ class Lookup:
 
     def digests(self, scope: Scope, digests: Sequence[HashSignal]) -> list[Match]:
         """Entries that have one of the digests: at most one match an entry, by its most exact digest."""
-        compared = [(digest, scope.comparing(digest.type)) for digest in digests]
-        hits = []
-        for place, (digest, banks) in enumerate(compared):
-            hits += [Hit(hit.key, place, hit.value) for hit in self._index.find_digests(list(banks), [digest])]
+        hits: list[Hit] = []
+        for place, digest in enumerate(digests):
+            banks = list(scope.comparing(digest.type))
+            hits += [Hit(hit.key, place, hit.value) for hit in self._index.find_digests(banks, [digest])]
         entries = self._catalog.entries_by_hash_key([hit.key for hit in hits])
-        return self._matches(scope, hits, entries, lambda hit: _digest_match(digests[hit.query].type))
+        known = self._in_scope(scope, entries.values())
+        matches: dict[int, Match] = {}
+        for hit in hits:
+            entry = entries.get(hit.key)
+            if entry is not None and entry.key in known and entry.key not in matches:
+                bank = known[entry.key][1]
+                matches[entry.key] = Match(entry, bank, digests[hit.query].type, 1.0, 0.0, 0.0, bank.policy.action)
+        return list(matches.values())
 
-    def pdq(self, scope: Scope, hashes: Sequence[bytes], frames: Sequence[int]) -> list[Match]:
-        """Entries within the Hamming distance that their bank allows; `frames` numbers the hashes' frames."""
+    def pdq(self, scope: Scope, hashes: Sequence[bytes], frames: Sequence[int]) -> list[Sighting]:
+        """The entries within the Hamming distance that their bank allows; `frames` numbers the hashes' frames."""
         thresholds = scope.comparing(SignalType.PDQ)
         hits: list[Hit] = []
         for distance in {threshold.value for threshold in thresholds.values()}:
             banks = [key for key, threshold in thresholds.items() if threshold.value == distance]
             hits += self._index.find_pdq(banks, hashes, int(distance))
         entries = self._catalog.entries_by_hash_key([hit.key for hit in hits])
-        return self._matches(
-            scope,
-            sorted(hits, key=lambda hit: hit.value),
-            entries,
-            lambda hit: _Found(SignalType.PDQ, 1 - hit.value / _PDQ_BITS, hit.value, frames[hit.query], None),
-        )
+        return [_by_pdq(entries[hit.key].key, hit, frames) for hit in hits if hit.key in entries]
 
-    def vectors(self, scope: Scope, model: ModelInfo, queries: VectorQueries, most: int) -> list[Match]:
-        """Entries whose cosine similarity reaches their bank's threshold, by their best view and place."""
-        thresholds = scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[queries.space])
-        k = min(_MOST_HITS, most * _VIEWS_AN_ENTRY)
-        floor = min((threshold.value for threshold in thresholds.values()), default=1.0)
-        found = self._index.find_vectors(list(thresholds), queries.space, model.fingerprint, queries.vectors, k)
-        hits = sorted((hit for hit in found if hit.value >= floor), key=lambda hit: -hit.value)
-        entries = self._catalog.entries_by_vector_key([hit.key for hit in hits])
-        return self._matches(
-            scope,
-            hits,
-            entries,
-            lambda hit: _Found(
-                SignalType.EMBEDDING, hit.value, 1 - hit.value, queries.frames[hit.query], queries.regions[hit.query]
-            ),
-        )
+    def vectors(self, scope: Scope, model: ModelInfo, queries: VectorQueries, most: int) -> list[Sighting]:
+        """The entries of each bank whose views are most like one of the queries, at most `most`."""
+        banks = list(scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[queries.space]))
+        hits = self._index.find_entries(banks, queries.space, model.fingerprint, queries.vectors, most)
+        return [_by_embedding(hit, queries) for hit in hits]
+
+    def local(
+        self, scope: Scope, extractor: str, queries: Sequence[LocalQuery], suspected: Sequence[int]
+    ) -> list[Sighting]:
+        """The likeliest entries held against the picture, keypoint by keypoint.
+
+        Args:
+            scope: the banks.
+            extractor: of the features.
+            queries: the frames' features.
+            suspected: the keys of entries that other signals found, the likeliest first.
+        """
+        banks = list(scope.comparing(SignalType.LOCAL))
+        held = self._index.local_features(list(dict.fromkeys(suspected)), banks, extractor)
+        sightings = []
+        for query in queries:
+            if not len(query.features.points):
+                continue
+            votes = self._index.find_local(banks, extractor, query.features, _VOTED)
+            mirrored: dict[int, bool | None] = {vote.key: vote.mirrored for vote in votes}
+            voted = self._index.local_features(list(dict.fromkeys(vote.entry for vote in votes)), banks, extractor)
+            sets = {one.key: one for one in voted if one.key in mirrored} | {one.key: one for one in held}
+            chosen = list(sets.values())
+            verified = verify_many(
+                query.features,
+                [one.features for one in chosen],
+                mirrored=[mirrored.get(one.key) for one in chosen],
+            )
+            sightings += [
+                _by_local(one.entry, seen, query.frame)
+                for one, seen in zip(chosen, verified, strict=True)
+                if seen is not None
+            ]
+        return sightings
+
+    def complete(
+        self,
+        scope: Scope,
+        lacking: Mapping[SignalType, Sequence[int]],
+        hashes: Sequence[bytes],
+        frames: Sequence[int],
+        vectors: tuple[ModelInfo, Sequence[VectorQueries]] | None,
+    ) -> list[Sighting]:
+        """What PDQ and the embedding say of entries that they did not find by themselves.
+
+        Args:
+            scope: the banks.
+            lacking: the keys of the entries that lack each signal.
+            hashes: the picture's PDQ bits.
+            frames: their frame numbers.
+            vectors: the model and what was searched by its vectors; None where it gave none.
+        """
+        banks = list(scope.comparing(SignalType.PDQ))
+        hits = self._index.hash_distances(lacking[SignalType.PDQ], banks, hashes) if hashes else []
+        sightings = [_by_pdq(hit.key, hit, frames) for hit in hits]
+        if vectors is not None:
+            model, queries = vectors
+            for one in queries:
+                banks = list(scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[one.space]))
+                entries = lacking[SignalType.EMBEDDING]
+                scored = self._index.score_entries(entries, banks, one.space, model.fingerprint, one.vectors)
+                sightings += [_by_embedding(hit, one) for hit in scored]
+        return sightings
+
+    def matches(self, scope: Scope, candidates: Candidates) -> list[Match]:
+        """The matches among the candidates.
+
+        The catalogue has the last word: what it deleted or disabled since the index was asked is no match.
+        """
+        entries = self._catalog.entries_by_key(candidates.keys())
+        return candidates.matches(self._in_scope(scope, entries.values()))
 
     def similar(
         self, scope: Scope, model: ModelInfo, vector: NDArray[np.float32], k: int
     ) -> list[tuple[Entry, Bank, float]]:
         """The k entries nearest in meaning: entry, bank, cosine similarity, nearest first."""
-        banks = {bank.key: bank for bank in scope.banks}
-        hits = self._index.find_vectors(list(banks), VectorSpace.SEMANTIC, model.fingerprint, vector[None, :], k)
+        banks = [bank.key for bank in scope.banks]
+        hits = self._index.find_vectors(banks, VectorSpace.SEMANTIC, model.fingerprint, vector[None, :], k)
         entries = self._catalog.entries_by_vector_key([hit.key for hit in hits])
-        by_id = {bank.id: bank for bank in scope.banks}
+        known = self._in_scope(scope, entries.values())
         best: dict[int, tuple[Entry, Bank, float]] = {}
-        now = self._now()
         for hit in sorted(hits, key=lambda hit: -hit.value):
             entry = entries.get(hit.key)
-            if entry is not None and entry.bank_id in by_id and entry.live(now):
-                best.setdefault(entry.key, (entry, by_id[entry.bank_id], hit.value))
+            if entry is not None and entry.key in known:
+                best.setdefault(entry.key, (*known[entry.key], hit.value))
         return list(best.values())[:k]
 
-    def _matches(
-        self,
-        scope: Scope,
-        hits: Sequence[Hit],
-        entries: dict[int, Entry],
-        describe: Callable[[Hit], _Found],
-    ) -> list[Match]:
-        """One match an entry: its first hit that its bank's threshold lets through."""
+    def _in_scope(self, scope: Scope, entries: Iterable[Entry]) -> dict[int, tuple[Entry, Bank]]:
+        """The live entries of the banks in scope, with their banks, by key."""
         banks = {bank.id: bank for bank in scope.banks}
         now = self._now()
-        matches: dict[int, Match] = {}
-        for hit in hits:
-            entry = entries.get(hit.key)
-            # The catalogue has the last word: what it deleted or disabled since the index was asked is no match.
-            if entry is None or entry.key in matches or entry.bank_id not in banks or not entry.live(now):
-                continue
-            bank = banks[entry.bank_id]
-            found = describe(hit)
-            threshold = bank.policy.thresholds[found.signal].value
-            if found.signal is SignalType.EMBEDDING and found.score < threshold:
-                continue
-            matches[entry.key] = Match(
-                entry=entry,
-                bank=bank,
-                signal=found.signal,
-                score=found.score,
-                distance=found.distance,
-                threshold=threshold,
-                action=bank.policy.action,
-                region=found.region,
-                frame=found.frame,
-            )
-        return list(matches.values())
+        return {
+            entry.key: (entry, banks[entry.bank_id]) for entry in entries if entry.bank_id in banks and entry.live(now)
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a hit says, in the API's units."""
-
-    signal: SignalType
-    score: float
-    distance: float
-    frame: int = 0
-    region: Box | None = None
+def _by_pdq(entry: int, hit: Hit, frames: Sequence[int]) -> Sighting:
+    return Sighting(entry, SignalType.PDQ, Found(hit.value, hit.value, frames[hit.query]))
 
 
-def _digest_match(signal: SignalType) -> _Found:
-    return _Found(signal, 1.0, 0.0)
+def _by_embedding(hit: EntryHit, queries: VectorQueries) -> Sighting:
+    score = hit.value - queries.penalty
+    found = Found(score, 1 - hit.cosine, queries.frames[hit.query], queries.regions[hit.query])
+    return Sighting(hit.entry, SignalType.EMBEDDING, found)
+
+
+def _by_local(entry: int, seen: Verified, frame: int) -> Sighting:
+    return Sighting(entry, SignalType.LOCAL, Found(float(seen.inliers), 0.0, frame, seen.box, seen.transform))

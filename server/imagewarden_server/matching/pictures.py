@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from imagewarden_server import media
 from imagewarden_server.matching.errors import DomainError, ImageOverLimits, ImageUndecodable, InvalidField
 from imagewarden_server.matching.policy import MIN_DEVIATION, PDQ_MIN_QUALITY
-from imagewarden_server.matching.types import HashSignal, SignalType
+from imagewarden_server.matching.types import Box, HashSignal, SignalType
 from imagewarden_server.media import Digests, Frame, MediaError, MediaProblem
 
 T = TypeVar("T")
@@ -53,9 +54,47 @@ def embedding_usable(frame: Frame) -> bool:
     return frame.deviation >= MIN_DEVIATION
 
 
-def model_input(frames: list[Frame] | tuple[Frame, ...]) -> NDArray[np.uint8]:
+def model_input(frames: Sequence[Frame]) -> NDArray[np.uint8]:
     """The frames as the model takes them: uint8 [n, 299, 299, 3]."""
     return np.stack([frame.model_input for frame in frames])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One picture that the model is given: a frame, or with `window` a part of it.
+
+    Attributes:
+        pixels: uint8 [299, 299, 3].
+    """
+
+    frame: int
+    window: Box | None
+    pixels: NDArray[np.uint8]
+
+    def place(self, box: Box) -> Box:
+        """Where a box of this look is in the frame."""
+        if self.window is None:
+            return box
+        left, top = self.window.left, self.window.top
+        width, height = self.window.right - left, self.window.bottom - top
+        return Box(left + box.left * width, top + box.top * height, left + box.right * width, top + box.bottom * height)
+
+
+_CLOSE = 0.6
+_CLOSE_LOOKS = tuple(
+    Box(left, top, left + _CLOSE, top + _CLOSE)
+    for left, top in ((0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.4, 0.4), (0.2, 0.2))
+)
+
+
+def looks(frames: Sequence[Frame], *, thorough: bool) -> list[Look]:
+    """What the model is given of the frames: each as it is, and for a thorough check its corners and its middle too."""
+    given = [Look(frame.index, None, frame.model_input) for frame in frames]
+    if thorough:
+        given += [
+            Look(frame.index, box, media.close_look(frame, astuple(box))) for frame in frames for box in _CLOSE_LOOKS
+        ]
+    return given
 
 
 def require_bytes(image: bytes, field: str = "image") -> None:

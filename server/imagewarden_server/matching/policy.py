@@ -27,15 +27,30 @@ MIN_DEVIATION = 4.0
 _DEFAULTS: Mapping[BankKind, Policy] = {
     BankKind.BANNED: Policy(
         Action.BLOCK,
-        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.75)},
+        {
+            SignalType.PDQ: Threshold(31),
+            SignalType.EMBEDDING: Threshold(0.75),
+            SignalType.LOCAL: Threshold(12),
+            SignalType.COMBINED: Threshold(0.9),
+        },
     ),
     BankKind.BRAND: Policy(
         Action.REVIEW,
-        {SignalType.PDQ: Threshold(31), SignalType.EMBEDDING: Threshold(0.65)},
+        {
+            SignalType.PDQ: Threshold(31),
+            SignalType.EMBEDDING: Threshold(6.0),
+            SignalType.LOCAL: Threshold(12),
+            SignalType.COMBINED: Threshold(0.9),
+        },
     ),
     BankKind.ALLOWED: Policy(
         Action.ALLOW,
-        {SignalType.PDQ: Threshold(8), SignalType.EMBEDDING: Threshold(0.99, disabled=True)},
+        {
+            SignalType.PDQ: Threshold(8),
+            SignalType.EMBEDDING: Threshold(0.99, disabled=True),
+            SignalType.LOCAL: Threshold(100, disabled=True),
+            SignalType.COMBINED: Threshold(0.999, disabled=True),
+        },
     ),
 }
 
@@ -49,6 +64,7 @@ _EXACTNESS: Mapping[SignalType, int] = {
     SignalType.PDQ: 1,
     SignalType.LOCAL: 0,
     SignalType.EMBEDDING: 0,
+    SignalType.COMBINED: 0,
 }
 
 

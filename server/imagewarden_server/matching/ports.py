@@ -17,6 +17,7 @@ from imagewarden_server.matching.types import (
     Entry,
     EntryState,
     HashSignal,
+    LocalFeatures,
     NewEntry,
     Policy,
     SignalType,
@@ -29,23 +30,47 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoredHash:
-    """One hash as the index needs it: `key` is unique in the catalogue and never used again."""
+    """One hash as the index needs it: `key` is unique in the catalogue and never used again.
+
+    Attributes:
+        entry: the key of the entry that has it.
+    """
 
     key: int
     bank: int
     type: SignalType
     value: bytes
+    entry: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """One vector as the index needs it: `key` is unique among vectors and never used again."""
+    """One vector as the index needs it: `key` is unique among vectors and never used again.
+
+    Attributes:
+        entry: the key of the entry whose view it is.
+        mean: see `types.VectorSignal`, as `deviation`.
+    """
 
     key: int
     bank: int
     space: VectorSpace
     model: str
     vector: Vectors
+    entry: int
+    mean: float = 0.0
+    deviation: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLocal:
+    """The local features of one view of an entry as the index needs them: `key` is never used again."""
+
+    key: int
+    bank: int
+    entry: int
+    extractor: str
+    features: LocalFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +82,20 @@ class Change:
         removed_bank: the key of a bank that is gone with all it had.
         removed_hashes: keys that are no longer compared, with all the index needs to find them.
         removed_vectors: the same of vectors; their `vector` may be empty.
+        removed_locals: the same of local features; their `features` may be empty.
         added_hashes: what is compared from this change on.
         added_vectors: the same of vectors.
+        added_locals: the same of local features.
     """
 
     revision: int
     removed_bank: int | None = None
     removed_hashes: Sequence[StoredHash] = ()
     removed_vectors: Sequence[StoredVector] = ()
+    removed_locals: Sequence[StoredLocal] = ()
     added_hashes: Sequence[StoredHash] = ()
     added_vectors: Sequence[StoredVector] = ()
+    added_locals: Sequence[StoredLocal] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +111,42 @@ class Hit:
     key: int
     query: int
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class EntryHit:
+    """An entry near one of several queries, by the best of its views.
+
+    Attributes:
+        entry: the entry's key.
+        key: the StoredVector's that was nearest.
+        query: which row of the queries found it.
+        value: the score: (cosine similarity - mean) / deviation.
+        cosine: the cosine similarity of the same pair.
+    """
+
+    entry: int
+    key: int
+    query: int
+    value: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class LocalVotes:
+    """A stored set of local features that keypoints of a query voted for.
+
+    Attributes:
+        entry: the entry's key.
+        key: the StoredLocal's.
+        votes: how much of the query's keypoints found a like one in it, each vote weighed by how rare it is.
+        mirrored: whether the mirrored query found it.
+    """
+
+    entry: int
+    key: int
+    votes: float
+    mirrored: bool
 
 
 class SearchIndex(Protocol):
@@ -100,8 +165,33 @@ class SearchIndex(Protocol):
     def find_pdq(self, banks: Sequence[int], queries: Sequence[bytes], distance: int) -> list[Hit]:
         """All hashes of the given banks within `distance` bits of a query: exact."""
 
+    def hash_distances(self, entries: Sequence[int], banks: Sequence[int], queries: Sequence[bytes]) -> list[Hit]:
+        """The smallest PDQ distance of each given entry to any query, of those that have a PDQ hash; exact.
+
+        Hit.key is the entry's key, Hit.value the Hamming distance; the nearest entry first.
+        """
+
     def find_vectors(self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int) -> list[Hit]:
         """The k nearest vectors of each bank to each query, by cosine similarity, nearest first within a query."""
+
+    def find_entries(
+        self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int
+    ) -> list[EntryHit]:
+        """The k best entries of each bank over all queries: of each its best view and query, the best entry first."""
+
+    def score_entries(
+        self, entries: Sequence[int], banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors
+    ) -> list[EntryHit]:
+        """The best view and query of each given entry that has vectors of the space and model; exact."""
+
+    def find_local(self, banks: Sequence[int], extractor: str, features: LocalFeatures, k: int) -> list[LocalVotes]:
+        """The k sets of local features of each bank that most keypoints vote for, most votes first."""
+
+    def local_features(self, entries: Sequence[int], banks: Sequence[int], extractor: str) -> list[StoredLocal]:
+        """All sets of local features of the given entries, for a geometric check."""
+
+    def local_count(self, banks: Sequence[int]) -> dict[str, int]:
+        """How many sets of local features the given banks have, by extractor."""
 
     def hash_count(self, banks: Sequence[int], type_: SignalType) -> int:
         """How many hashes of a type the given banks have."""
@@ -119,14 +209,23 @@ class ModelInfo:
         fingerprint: what decides the vectors, hashed: vectors of equal fingerprints are comparable.
         dimensions: of `embedding` and `regions`.
         semantic_dimensions: of `semantic`.
+        logo_dimensions: of `logos`.
         regions: the boxes that the rows of `regions` were pooled over, as fractions of the input.
+        region_penalty: what is taken off a region's similarity, so that the best of all regions is as rarely alike by
+            chance as the whole picture is.
+        logo_windows: the boxes that the rows of `logos` were pooled over.
+        background_pictures: how many pictures without logos the model knows the windows of; 0: none.
     """
 
     label: str
     fingerprint: str
     dimensions: int
     semantic_dimensions: int
+    logo_dimensions: int
     regions: tuple[Box, ...]
+    region_penalty: float
+    logo_windows: tuple[Box, ...]
+    background_pictures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +236,15 @@ class Embeddings:
         model: the model that really answered.
         embedding: float32 [n, dimensions], or None where not asked.
         regions: float32 [n, len(model.regions), dimensions], or None where not asked.
+        logos: float32 [n, len(model.logo_windows), logo_dimensions], or None where not asked.
         semantic: float32 [n, semantic_dimensions], or None where not asked.
     """
 
     model: ModelInfo
-    embedding: Vectors | None
-    regions: NDArray[np.float32] | None
-    semantic: Vectors | None
+    embedding: Vectors | None = None
+    regions: NDArray[np.float32] | None = None
+    logos: NDArray[np.float32] | None = None
+    semantic: Vectors | None = None
 
 
 class Embedder(Protocol):
@@ -158,11 +259,18 @@ class Embedder(Protocol):
         """Why there is none, in a sentence; empty where there is one."""
 
     async def embed(self, images: NDArray[np.uint8], outputs: frozenset[str], time_limit: float | None) -> Embeddings:
-        """Ask for outputs (of `embedding`, `regions`, `semantic`) of uint8 pictures [n, 299, 299, 3].
+        """Ask for outputs (`embedding`, `regions`, `logos`, `semantic`) of uint8 pictures [n, 299, 299, 3].
 
         Raises:
             EmbeddingUnavailable: the model is not there, failed, answered nonsense or took longer than `time_limit`
                 seconds; the message says which.
+        """
+
+    async def background(self, model: ModelInfo, time_limit: float) -> NDArray[np.float32]:
+        """The logo vectors of the windows of pictures without logos: float32 [pictures, windows, logo_dimensions].
+
+        Raises:
+            EmbeddingUnavailable: as `embed`; also where the model is another one meanwhile.
         """
 
 
@@ -313,6 +421,9 @@ class Catalog(Protocol):
     def entries_by_vector_key(self, keys: Sequence[int]) -> dict[int, Entry]:
         """The entries (without signals) that stored vectors belong to; keys that are gone are left out."""
 
+    def entries_by_key(self, keys: Sequence[int]) -> dict[int, Entry]:
+        """The entries (without signals) of these keys; keys that are gone are left out."""
+
     def changes(self, after: int, limit: int = 256) -> list[Change]:
         """The changes after a revision, oldest first, as an index needs them."""
 
@@ -321,3 +432,6 @@ class Catalog(Protocol):
 
     def live_vectors(self) -> Iterator[list[StoredVector]]:
         """All vectors of active entries, in batches."""
+
+    def live_locals(self) -> Iterator[list[StoredLocal]]:
+        """All local features of active entries, in batches."""

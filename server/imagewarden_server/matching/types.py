@@ -13,6 +13,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_server.media.types import LocalFeatures as LocalFeatures  # noqa: PLC0414 - a word of the domain too
+
 Vectors = NDArray[np.float32]
 """Unit vectors, float32, one a row: [n, dimensions]."""
 
@@ -44,6 +46,7 @@ class SignalType(enum.StrEnum):
     EMBEDDING = "embedding"
     LOCAL = "local"
     SEMANTIC = "semantic"
+    COMBINED = "combined"
 
 
 DIGEST_BYTES: Mapping[SignalType, int] = {SignalType.SHA256: 32, SignalType.SHA1: 20, SignalType.MD5: 16}
@@ -97,7 +100,8 @@ class Threshold:
     """From where on a signal of a bank matches.
 
     Attributes:
-        value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest cosine similarity; digests: 0.
+        value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest score (see `VectorSignal`);
+            LOCAL: the fewest inliers; COMBINED: the smallest fused score; digests: 0.
         disabled: the signal is not compared for the bank.
     """
 
@@ -154,17 +158,31 @@ class HashSignal:
 class VectorSignal:
     """Unit vectors of one model: the views of one picture.
 
+    A query's score against them is (cosine similarity - mean) / deviation, the best over the views.
+
     Attributes:
         type: EMBEDDING or SEMANTIC.
         space: with what they are comparable.
         model: the fingerprint of the model that made them.
         vectors: float32 [views, dimensions], unit norm.
+        mean: of the best cosine similarities that pictures without the entry reach; 0 where scores are not normalised.
+        deviation: the standard deviation of the same; 1 where scores are not normalised.
     """
 
     type: SignalType
     space: VectorSpace
     model: str
     vectors: Vectors
+    mean: float = 0.0
+    deviation: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSignal:
+    """Local features of one view of an entry; `extractor` names how they were made: others are never compared."""
+
+    extractor: str
+    features: LocalFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +196,7 @@ class NewEntry:
 
     hashes: tuple[HashSignal, ...] = ()
     vectors: tuple[VectorSignal, ...] = ()
+    local: tuple[LocalSignal, ...] = ()
     external_id: str = ""
     labels: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -198,6 +217,7 @@ class SignalSummary:
     model: str = ""
     views: int = 0
     dimensions: int = 0
+    keypoints: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +265,27 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Transform:
+    """How an entry's picture lies in the checked one.
+
+    x' = a x + b y + c and y' = d x + e y + f, from fractions of the entry's width and height to fractions of the
+    picture's; `coefficients` are a to f.
+    """
+
+    coefficients: tuple[float, float, float, float, float, float]
+    mirrored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one signal says of an entry, in the unit of its threshold, and whether the bank's threshold is reached."""
+
+    signal: SignalType
+    value: float
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One entry that recognises the picture, by one signal; score, distance and threshold as the API states them."""
 
@@ -258,6 +299,8 @@ class Match:
     region: Box | None = None
     frame: int = 0
     cleared_by: str = ""
+    evidence: tuple[Evidence, ...] = ()
+    transform: Transform | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ Every function may run on any thread. What cannot be read raises MediaError and 
 """
 
 from imagewarden_server.media.digests import digest
+from imagewarden_server.media.local import EXTRACTOR, extract
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
+from imagewarden_server.media.perceptual import close_look
 from imagewarden_server.media.pixels import decode, inspect
 from imagewarden_server.media.types import (
     Digests,
@@ -12,26 +14,34 @@ from imagewarden_server.media.types import (
     Header,
     ImageFormat,
     Limits,
+    LocalFeatures,
     MediaError,
     MediaProblem,
     PdqHash,
     Picture,
     Rendering,
 )
+from imagewarden_server.media.views import View, copy_views
 
 __all__ = [
+    "EXTRACTOR",
     "Digests",
     "Frame",
     "Header",
     "ImageFormat",
     "Limits",
+    "LocalFeatures",
     "MediaError",
     "MediaProblem",
     "PdqHash",
     "Picture",
     "Rendering",
+    "View",
+    "close_look",
+    "copy_views",
     "decode",
     "digest",
+    "extract",
     "inspect",
     "place_logo",
     "render_logo",

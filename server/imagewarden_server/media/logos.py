@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,20 @@ _GROUNDS = ((255, 255, 255), (24, 24, 24), (128, 128, 128))
 # Mean difference of colour, 0 to 255, under which a logo vanishes into its ground.
 _MIN_CONTRAST = 24.0
 _VISIBLE = 16
+# Mean difference of colour under which two drawings of a logo are the same.
+_SAME_COLOUR = 8.0
+# A logo in one colour: its ink and its ground.
+_FLAT = ((16, (255, 255, 255)), (255, (32, 32, 32)), (255, (128, 128, 128)), (16, (128, 128, 128)))
 _THUMBNAIL_SIDE = 256
 
 Box = tuple[float, float, float, float]
 
 
 def render_logo(data: bytes, limits: Limits) -> list[Rendering]:
-    """Draw a logo on light, dark and mid grounds, without those it cannot be seen on; a logo without transparency once.
+    """Draw a logo as it may be met: in its colours, in grey, and in one colour; on light, dark and mid grounds.
+
+    Each on the grounds that it can be seen on. A logo without transparency is drawn in its colours and in grey alone:
+    its ground is part of it.
 
     Raises:
         MediaError: EMPTY, UNRECOGNISED, UNDECODABLE or OVER_LIMITS.
@@ -41,38 +49,64 @@ def render_logo(data: bytes, limits: Limits) -> list[Rendering]:
     trimmed.thumbnail((RENDER_SIDE, RENDER_SIDE), Image.Resampling.BOX)
     logo = np.asarray(trimmed)
     if (logo[..., 3] == 255).all():
-        return [Rendering(logo, _border_colour(logo))]
+        return [Rendering(one, _border_colour(one)) for one in _distinct([logo, _grey(logo)])]
+    whole = [Rendering(one, ground) for one in _distinct([logo, _grey(logo)]) for ground in _seen_on(one)]
+    flat = [Rendering(_flat(logo, ink), ground) for ink, ground in _FLAT]
+    return whole + flat
+
+
+def _distinct(drawings: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """The drawings without those that look like an earlier one."""
+    kept: list[NDArray[np.uint8]] = []
+    for one in drawings:
+        weight = one[..., 3].astype(np.float64)
+        differences = [np.abs(one[..., :3].astype(np.float64) - other[..., :3]).max(-1) for other in kept]
+        if all((difference * weight).sum() > _SAME_COLOUR * weight.sum() for difference in differences):
+            kept.append(one)
+    return kept
+
+
+def _grey(logo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    luma = np.asarray(Image.fromarray(logo[..., :3]).convert("L"))
+    return np.dstack([luma, luma, luma, logo[..., 3]])
+
+
+def _flat(logo: NDArray[np.uint8], ink: int) -> NDArray[np.uint8]:
+    return np.dstack([np.full_like(logo[..., :3], ink), logo[..., 3]])
+
+
+def _seen_on(logo: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
     contrasts = [(_contrast(logo, ground), ground) for ground in _GROUNDS]
-    seen = [ground for contrast, ground in contrasts if contrast >= _MIN_CONTRAST]
-    return [Rendering(logo, ground) for ground in seen or [max(contrasts)[1]]]
+    return [ground for contrast, ground in contrasts if contrast >= _MIN_CONTRAST] or [max(contrasts)[1]]
 
 
-def place_logo(rendering: Rendering, box: Box, side: int = 299) -> NDArray[np.uint8]:
-    """Draw a logo into a box of a plain picture, as large as fits, in the middle, its aspect ratio kept.
+def place_logo(rendering: Rendering, boxes: Sequence[Box], squeeze: float = 1.0, side: int = 299) -> NDArray[np.uint8]:
+    """Draw a logo into boxes of a plain picture, into each as large as fits, in the middle.
 
     Args:
         rendering: the logo and its ground.
-        box: left, top, right, bottom as fractions of the picture.
+        boxes: left, top, right, bottom as fractions of the picture.
+        squeeze: what its width is multiplied by: a picture that is not square is squeezed when the model is given it.
         side: the picture's height and width in pixels.
 
     Returns:
         uint8 [side, side, 3].
     """
-    left, top, right, bottom = (edge * side for edge in box)
-    logo = Image.fromarray(rendering.logo)
-    scale = min((right - left) / logo.width, (bottom - top) / logo.height)
-    size = (max(1, round(logo.width * scale)), max(1, round(logo.height * scale)))
-    drawn = logo.resize(size, Image.Resampling.LANCZOS)
     canvas = Image.new("RGBA", (side, side), (*rendering.ground, 255))
-    place = (max(0, round((left + right - size[0]) / 2)), max(0, round((top + bottom - size[1]) / 2)))
-    canvas.alpha_composite(drawn, place)
+    logo = Image.fromarray(rendering.logo)
+    for box in boxes:
+        left, top, right, bottom = (edge * side for edge in box)
+        scale = min((right - left) / (logo.width * squeeze), (bottom - top) / logo.height)
+        size = (max(1, round(logo.width * squeeze * scale)), max(1, round(logo.height * scale)))
+        place = (max(0, round((left + right - size[0]) / 2)), max(0, round((top + bottom - size[1]) / 2)))
+        canvas.alpha_composite(logo.resize(size, Image.Resampling.LANCZOS), place)
     return np.asarray(canvas.convert("RGB"))
 
 
 def thumbnail(rendering: Rendering, side: int = _THUMBNAIL_SIDE) -> bytes:
     """A small PNG of a logo on its ground."""
     buffer = io.BytesIO()
-    Image.fromarray(place_logo(rendering, (0.05, 0.05, 0.95, 0.95), side)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(place_logo(rendering, [(0.05, 0.05, 0.95, 0.95)], side=side)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -28,9 +28,9 @@ from imagewarden_server.media.containers import (
     tiff_extent,
     webp_size,
 )
-from imagewarden_server.media.perceptual import PDQ_SIDE, frame_signals
+from imagewarden_server.media.perceptual import PDQ_SIDE, frame_of
 from imagewarden_server.media.sniff import sniff
-from imagewarden_server.media.types import Frame, Header, ImageFormat, Limits, MediaError, MediaProblem, Picture
+from imagewarden_server.media.types import Header, ImageFormat, Limits, MediaError, MediaProblem, Picture
 
 # Pillow warns or raises by a size of its own; ours is checked on every header, before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -118,11 +118,8 @@ def decode(data: bytes, limits: Limits) -> Picture:
         if opened.format is ImageFormat.JPEG:
             # The decoder itself scales by 2, 4 or 8 while it decodes, and never under the size PDQ is computed at.
             opened.image.draft(None, (PDQ_SIDE, PDQ_SIDE))
-        frames = []
-        for number in _sample(opened, limits):
-            pdq, model_input, deviation = frame_signals(to_srgb(opened.pixels(number, limits)))
-            frames.append(Frame(number, pdq, model_input, deviation))
-        return Picture(header, tuple(frames))
+        numbers = _sample(opened, limits)
+        return Picture(header, tuple(frame_of(number, to_srgb(opened.pixels(number, limits))) for number in numbers))
 
 
 def first_frame(data: bytes, limits: Limits) -> Image.Image:

@@ -124,12 +124,16 @@ class Frame:
     Attributes:
         index: its number in the file, from 0.
         pdq: its perceptual hash.
+        turned: the PDQ bits of its eight turns and flips, its own first.
+        small: uint8 [h, w, 3], sRGB, the aspect ratio kept and the longer side at most `perceptual.SMALL_SIDE`.
         model_input: uint8 [299, 299, 3], sRGB, the aspect ratio not kept.
         deviation: the standard deviation of its luma, averaged down to 64 x 64 pixels, 0 to 127.5: how plain it is.
     """
 
     index: int
     pdq: PdqHash
+    turned: tuple[bytes, ...]
+    small: NDArray[np.uint8]
     model_input: NDArray[np.uint8]
     deviation: float
 

@@ -1,0 +1,217 @@
+"""The content signals of a check: one pass of the model, and local features beside it, then what both say together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagewarden_server import media
+from imagewarden_server.matching.errors import EmbeddingUnavailable
+from imagewarden_server.matching.lookup import LocalQuery, Lookup, VectorQueries
+from imagewarden_server.matching.pictures import Look, Workers, embedding_usable, looks
+from imagewarden_server.matching.ports import Embedder, Embeddings, ModelInfo
+from imagewarden_server.matching.types import Box, SignalType, UndecidedCode, VectorSpace
+from imagewarden_server.matching.walk import DeadlineInStage, Walk
+from imagewarden_server.media import Frame
+
+_OUTPUTS = {VectorSpace.COPY: frozenset({"embedding", "regions"}), VectorSpace.LOGO: frozenset({"logos"})}
+_MODEL_SIGNALS = (SignalType.EMBEDDING,)
+_LOCAL_SIGNALS = (SignalType.LOCAL,)
+# An entry may be the best of several views; more candidates than are answered let the signals correct each other.
+_LEAST_CANDIDATES = 16
+# So many of what each other signal finds are compared by local features too.
+_SUSPECTED = 6
+
+
+class ContentComparer:
+    """Compares what a picture shows: by embedding and by local features."""
+
+    def __init__(self, lookup: Lookup, embedder: Embedder, workers: Workers) -> None:
+        self._lookup = lookup
+        self._embedder = embedder
+        self._workers = workers
+
+    async def compare(self, walk: Walk) -> None:
+        """Note what the content signals find, each only where something in scope has it.
+
+        Local features are extracted while the model works: its pass is the longest of all stages.
+        """
+        extraction: asyncio.Task[list[LocalQuery] | None] | None = None
+        if self._lookup.compares_local(walk.scope, media.EXTRACTOR):
+            extraction = asyncio.create_task(self._extract(walk))
+        try:
+            asked = await self._embed(walk)
+            vectors = None
+            if asked is not None:
+                vectors = asked.answer.model, asked.queries()
+                await self._search_vectors(walk, asked, *vectors)
+            if extraction is not None and not walk.decided:
+                if (extracted := await extraction) is not None:
+                    await self._compare_local(walk, extracted)
+                else:
+                    walk.out_of_time("the local features", _LOCAL_SIGNALS)
+        finally:
+            if extraction is not None:
+                extraction.cancel()
+        if not walk.decided and len(walk.candidates):
+            await self._complete(walk, vectors)
+
+    # ---------------------------------------------------------------------------------------------------- embedding
+
+    async def _embed(self, walk: Walk) -> _Asked | None:
+        """The model's answer; None where nothing can be compared with it, or it did not come."""
+        spaces = {
+            space: models
+            for space in (VectorSpace.COPY, VectorSpace.LOGO)
+            if (models := self._lookup.models(walk.scope, space))
+        }
+        if not spaces:
+            return None
+        usable = [frame for frame in walk.frames if embedding_usable(frame)]
+        if len(usable) < len(walk.frames):
+            walk.say(
+                UndecidedCode.TOO_PLAIN,
+                "the picture is one flat colour, or nearly: its embedding says nothing; have a person look, or compare "
+                "by digest alone",
+                _MODEL_SIGNALS,
+            )
+        if not usable:
+            return None
+        outputs = frozenset[str]().union(*(_OUTPUTS[space] for space in spaces))
+        try:
+            with walk.stage("embed"):
+                given = await self._workers.run(lambda: looks(usable, thorough=walk.request.thorough))
+                pixels = np.stack([look.pixels for look in given])
+                answer = await walk.within(self._embedder.embed(pixels, outputs, max(walk.left, 0.001)))
+        except DeadlineInStage:
+            walk.out_of_time("the model", _MODEL_SIGNALS)
+        except EmbeddingUnavailable as error:
+            if walk.left <= 0:
+                walk.out_of_time("the model", _MODEL_SIGNALS)
+            else:
+                walk.say(UndecidedCode.EMBEDDING_UNAVAILABLE, error.message, _MODEL_SIGNALS)
+        else:
+            return _Asked(answer, given, spaces)
+        return None
+
+    async def _search_vectors(
+        self, walk: Walk, asked: _Asked, model: ModelInfo, queries: Sequence[VectorQueries]
+    ) -> None:
+        walk.model = model.label
+        if foreign := asked.foreign():
+            names = ", ".join(f"{name[:12]} ({count})" for name, count in sorted(foreign.items()))
+            walk.say(
+                UndecidedCode.EMBEDDING_UNAVAILABLE,
+                f"the model is {model.label}; vectors of other models are stored, and never compared with its own: "
+                f"{names}; serve that model again, or add those pictures and logos again",
+                _MODEL_SIGNALS,
+            )
+        most = max(_LEAST_CANDIDATES, walk.request.max_matches)
+        try:
+            with walk.stage("vector_search"):
+                for query in queries:
+                    walk.candidates.note(
+                        await walk.within(self._workers.run(self._lookup.vectors, walk.scope, model, query, most))
+                    )
+                await self._weigh(walk)
+        except DeadlineInStage:
+            walk.out_of_time("the vector search", _MODEL_SIGNALS)
+
+    # ------------------------------------------------------------------------------------------------ local features
+
+    async def _extract(self, walk: Walk) -> list[LocalQuery] | None:
+        """The local features of the frames; None where the deadline came first."""
+        try:
+            with walk.stage("local_extract"):
+                return await walk.within(self._workers.run(_local_queries, walk.frames))
+        except DeadlineInStage:
+            return None
+
+    async def _compare_local(self, walk: Walk, queries: list[LocalQuery]) -> None:
+        suspected = [
+            *walk.candidates.best(SignalType.PDQ, _SUSPECTED),
+            *walk.candidates.best(SignalType.EMBEDDING, _SUSPECTED),
+        ]
+        try:
+            with walk.stage("local_search"):
+                walk.candidates.note(
+                    await walk.within(
+                        self._workers.run(self._lookup.local, walk.scope, media.EXTRACTOR, queries, suspected)
+                    )
+                )
+        except DeadlineInStage:
+            walk.out_of_time("the local features", _LOCAL_SIGNALS)
+
+    # -------------------------------------------------------------------------------------------------- all together
+
+    async def _complete(self, walk: Walk, vectors: tuple[ModelInfo, Sequence[VectorQueries]] | None) -> None:
+        """Ask of each candidate what every signal says of it, and weigh all of it together."""
+        lacking = {signal: walk.candidates.lacking(signal) for signal in (SignalType.PDQ, SignalType.EMBEDDING)}
+        try:
+            with walk.stage("local_search"):
+                walk.candidates.note(
+                    await walk.within(
+                        self._workers.run(
+                            self._lookup.complete, walk.scope, lacking, walk.hashes, walk.hash_frames, vectors
+                        )
+                    )
+                )
+        except DeadlineInStage:
+            walk.out_of_time("weighing the signals together", (SignalType.COMBINED,))
+        await self._weigh(walk)
+
+    async def _weigh(self, walk: Walk) -> None:
+        walk.pictured = await self._workers.run(self._lookup.matches, walk.scope, walk.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the model answered, with what it was given and the spaces that have something to compare with it."""
+
+    answer: Embeddings
+    given: Sequence[Look]
+    spaces: Mapping[VectorSpace, Mapping[str, int]]
+
+    def foreign(self) -> dict[str, int]:
+        """How many stored vectors are of other models, by fingerprint."""
+        own = self.answer.model.fingerprint
+        return {name: count for models in self.spaces.values() for name, count in models.items() if name != own}
+
+    def queries(self) -> list[VectorQueries]:
+        """What is compared in each space.
+
+        For copies the whole picture and, apart, its regions: the best of many windows is more alike by chance than the
+        whole, so that it pays a penalty. For logos all windows.
+        """
+        model, answer = self.answer.model, self.answer
+        made = []
+        if VectorSpace.COPY in self.spaces:
+            frames = [look.frame for look in self.given]
+            whole = [look.window for look in self.given]
+            made.append(VectorQueries(VectorSpace.COPY, _given(model, answer.embedding), frames, whole))
+            made.append(self._windows(VectorSpace.COPY, answer.regions, model.regions, model.region_penalty))
+        if VectorSpace.LOGO in self.spaces:
+            made.append(self._windows(VectorSpace.LOGO, answer.logos, model.logo_windows, 0.0))
+        return made
+
+    def _windows(
+        self, space: VectorSpace, vectors: NDArray[np.float32] | None, windows: Sequence[Box], penalty: float
+    ) -> VectorQueries:
+        rows = _given(self.answer.model, vectors)
+        frames = [look.frame for look in self.given for _ in windows]
+        places = [look.place(box) for look in self.given for box in windows]
+        return VectorQueries(space, rows.reshape(-1, rows.shape[-1]), frames, places, penalty)
+
+
+def _given(model: ModelInfo, vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    if vectors is None:
+        raise EmbeddingUnavailable(f"model {model.label} did not give what was asked; look at the model host")
+    return vectors
+
+
+def _local_queries(frames: Sequence[Frame]) -> list[LocalQuery]:
+    return [LocalQuery(frame.index, media.extract(frame.small)) for frame in frames]

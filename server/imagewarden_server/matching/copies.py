@@ -1,0 +1,75 @@
+"""What a banned or an allowed picture is recognised by: the vectors of its views and its local features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from imagewarden_server import media
+from imagewarden_server.matching.errors import EmbeddingUnavailable
+from imagewarden_server.matching.pictures import Workers
+from imagewarden_server.matching.ports import Embedder, Embeddings
+from imagewarden_server.matching.types import Box, LocalSignal, SignalType, Vectors, VectorSignal, VectorSpace
+from imagewarden_server.media import Frame, View
+
+_EMBED_SECONDS = 60.0
+
+
+class CopyDescriber:
+    """Describes pictures for registration: passes of the model are spent here, so that a check needs one alone."""
+
+    def __init__(self, embedder: Embedder, workers: Workers) -> None:
+        self._embedder = embedder
+        self._workers = workers
+
+    async def describe(self, frames: Sequence[Frame]) -> tuple[tuple[VectorSignal, ...], tuple[LocalSignal, ...]]:
+        """The vectors and the local features of a picture's frames.
+
+        All views of the first frame are stored, and of the others of an animation the whole picture alone.
+
+        Raises:
+            EmbeddingUnavailable: the model is not there, or changed meanwhile.
+        """
+        views = await self._workers.run(_views, frames[0])
+        views += [View(frame.model_input, None) for frame in frames[1:]]
+        answer = await self._embedder.embed(
+            np.stack([view.pixels for view in views]), frozenset({"embedding", "regions", "semantic"}), _EMBED_SECONDS
+        )
+        local = await self._workers.run(_local, frames)
+        return _signals(views, answer), local
+
+
+def _views(frame: Frame) -> list[View]:
+    return media.copy_views(Image.fromarray(frame.small))
+
+
+def _signals(views: Sequence[View], answer: Embeddings) -> tuple[VectorSignal, ...]:
+    if answer.embedding is None or answer.regions is None or answer.semantic is None:
+        raise EmbeddingUnavailable(f"model {answer.model.label} did not give what was asked; look at the model host")
+    boxes = answer.model.regions
+    rows: list[Vectors] = []
+    for place, view in enumerate(views):
+        row = (
+            answer.embedding[place] if view.window is None else answer.regions[place, nearest(boxes, Box(*view.window))]
+        )
+        rows.append(row)
+    fingerprint = answer.model.fingerprint
+    return (
+        VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, fingerprint, np.stack(rows)),
+        # One is enough to rank by.
+        VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, fingerprint, answer.semantic[:1]),
+    )
+
+
+def nearest(boxes: Sequence[Box], box: Box) -> int:
+    """The place of the box whose edges are nearest to another's."""
+    edges = np.array([(one.left, one.top, one.right, one.bottom) for one in boxes])
+    return int(np.abs(edges - np.array([box.left, box.top, box.right, box.bottom])).sum(1).argmin())
+
+
+def _local(frames: Sequence[Frame]) -> tuple[LocalSignal, ...]:
+    """The local features of the frames that have any."""
+    found = [media.extract(frame.small) for frame in frames]
+    return tuple(LocalSignal(media.EXTRACTOR, features) for features in found if len(features.points))

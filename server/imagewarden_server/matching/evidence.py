@@ -1,0 +1,155 @@
+"""What the signals say of each entry that may be in the picture, and the one match that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from imagewarden_server.matching.fusion import fusion_for
+from imagewarden_server.matching.types import Bank, Box, Entry, Evidence, Match, SignalType, Threshold, Transform
+
+_PDQ_BITS = 256
+
+# Which signal names the match where several reach their thresholds: the one that says most.
+_ORDER = (SignalType.PDQ, SignalType.LOCAL, SignalType.EMBEDDING, SignalType.COMBINED)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one signal found of an entry.
+
+    Attributes:
+        value: in the unit of the signal's threshold.
+        distance: as the API states it.
+        frame: in which frame.
+        region: where in it; None: all of it.
+        transform: how the entry's picture lies in it, where the signal knows.
+    """
+
+    value: float
+    distance: float = 0.0
+    frame: int = 0
+    region: Box | None = None
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one signal found of one entry, by the entry's key."""
+
+    entry: int
+    signal: SignalType
+    found: Found
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An entry that may be in the picture, with the best that each signal found of it."""
+
+    found: dict[SignalType, Found] = field(default_factory=dict)
+
+    def note(self, signal: SignalType, found: Found) -> None:
+        """Keep what a signal found, where it is better than what it found before."""
+        held = self.found.get(signal)
+        if held is None or _better(signal, found, held):
+            self.found[signal] = found
+
+    def value(self, signal: SignalType) -> float | None:
+        """What a signal found, in the unit of its threshold; None where it found nothing."""
+        held = self.found.get(signal)
+        return None if held is None else held.value
+
+
+class Candidates:
+    """All entries that may be in the picture, by their keys."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[int, Candidate] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._by_key)
+
+    def note(self, sightings: Iterable[Sighting]) -> None:
+        """Keep what signals found of entries."""
+        for one in sightings:
+            self._by_key.setdefault(one.entry, Candidate()).note(one.signal, one.found)
+
+    def keys(self) -> list[int]:
+        """The keys of all entries."""
+        return list(self._by_key)
+
+    def lacking(self, signal: SignalType) -> list[int]:
+        """The keys of the entries that a signal found nothing of."""
+        return [key for key, one in self._by_key.items() if signal not in one.found]
+
+    def best(self, signal: SignalType, most: int) -> list[int]:
+        """The keys of the entries that a signal found most of, the best first."""
+        having = [(key, one.found[signal]) for key, one in self._by_key.items() if signal in one.found]
+        sign = 1 if signal is SignalType.PDQ else -1
+        return [key for key, found in sorted(having, key=lambda pair: (sign * pair[1].value, pair[0]))[:most]]
+
+    def matches(self, entries: Mapping[int, tuple[Entry, Bank]]) -> list[Match]:
+        """The entries that a signal of theirs recognises, a match each; those that `entries` does not have are gone."""
+        made = (match_of(*entries[key], one) for key, one in self._by_key.items() if key in entries)
+        return [match for match in made if match is not None]
+
+
+def match_of(entry: Entry, bank: Bank, candidate: Candidate) -> Match | None:
+    """The match of one entry, named by the signal that says most; None where its bank's thresholds let nothing pass."""
+    thresholds = bank.policy.thresholds
+    evidence = _evidence(bank, candidate)
+    reached = {one.signal: one for one in evidence if one.reached}
+    signal = next((one for one in _ORDER if one in reached), None)
+    if signal is None:
+        return None
+    at = candidate.found.get(signal) or _strongest(candidate)
+    local = candidate.found.get(SignalType.LOCAL)
+    # The geometric check says best where the entry is; a PDQ match is of the whole picture.
+    placed = local if local is not None and SignalType.LOCAL in reached and signal is not SignalType.PDQ else at
+    value = reached[signal].value
+    return Match(
+        entry=entry,
+        bank=bank,
+        signal=signal,
+        score=1 - value / _PDQ_BITS if signal is SignalType.PDQ else value,
+        distance=at.distance if signal is not SignalType.COMBINED else 0.0,
+        threshold=thresholds[signal].value,
+        action=bank.policy.action,
+        region=placed.region,
+        frame=placed.frame,
+        evidence=evidence,
+        transform=local.transform if local is not None and local.frame == placed.frame else None,
+    )
+
+
+def _evidence(bank: Bank, candidate: Candidate) -> tuple[Evidence, ...]:
+    """What each compared signal found, and the fused score of all of them."""
+    made = []
+    for signal in (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL):
+        value = candidate.value(signal)
+        threshold = bank.policy.thresholds[signal]
+        if value is not None and not threshold.disabled:
+            made.append(Evidence(signal, value, _reaches(signal, value, threshold)))
+    threshold = bank.policy.thresholds[SignalType.COMBINED]
+    if made and not threshold.disabled:
+        values = {one.signal: one.value for one in made}
+        fused = fusion_for(bank.kind).score(
+            values.get(SignalType.PDQ), values.get(SignalType.EMBEDDING), values.get(SignalType.LOCAL)
+        )
+        made.append(Evidence(SignalType.COMBINED, fused, fused >= threshold.value))
+    return tuple(made)
+
+
+def _reaches(signal: SignalType, value: float, threshold: Threshold) -> bool:
+    return value <= threshold.value if signal is SignalType.PDQ else value >= threshold.value
+
+
+def _better(signal: SignalType, one: Found, other: Found) -> bool:
+    return one.value < other.value if signal is SignalType.PDQ else one.value > other.value
+
+
+def _strongest(candidate: Candidate) -> Found:
+    """Where the entry is, for a match that no signal names alone."""
+    order: Sequence[SignalType] = (SignalType.LOCAL, SignalType.EMBEDDING, SignalType.PDQ)
+    return next(candidate.found[signal] for signal in order if signal in candidate.found)

@@ -1,0 +1,117 @@
+"""One check on its way: what was asked, what is found so far, what did not run, how long the stages took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from imagewarden_server.matching.evidence import Candidates
+from imagewarden_server.matching.lookup import Scope
+from imagewarden_server.matching.policy import blocks
+from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode
+from imagewarden_server.media import Frame, Header
+
+T = TypeVar("T")
+
+# Kept back from the caller's deadline for the verdict and the way home: seconds, and as a share of what is left.
+_RESERVE_SECONDS = 0.05
+_RESERVE_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """A picture to check; `deadline` is monotonic seconds."""
+
+    image: bytes
+    banks: tuple[str, ...] = ()
+    max_matches: int = 10
+    exhaustive: bool = False
+    thorough: bool = False
+    on_undecided: Action | None = None
+    at_least_revision: int | None = None
+    deadline: float = field(default_factory=lambda: time.monotonic() + 10.0)
+
+
+class DeadlineInStage(Exception):
+    """The check's time was up before a stage had ended."""
+
+
+class Walk:
+    """One check's state as it goes along the road.
+
+    Attributes:
+        exact: matches by digest.
+        candidates: the entries that the picture's pixels may show.
+        pictured: the matches among the candidates, as of the last look.
+        hashes: the PDQ bits that are compared: eight turns of each usable frame.
+        hash_frames: the frame number of each.
+    """
+
+    def __init__(self, request: CheckRequest, scope: Scope) -> None:
+        self.request = request
+        self.scope = scope
+        self.exact: list[Match] = []
+        self.candidates = Candidates()
+        self.pictured: list[Match] = []
+        self.undecided: list[Undecided] = []
+        self.timings: dict[str, float] = {}
+        self.header: Header | None = None
+        self.frames: tuple[Frame, ...] = ()
+        self.hashes: list[bytes] = []
+        self.hash_frames: list[int] = []
+        self.model = ""
+        left = request.deadline - time.monotonic()
+        self.until = request.deadline - min(_RESERVE_SECONDS, max(left, 0.0) * _RESERVE_SHARE)
+
+    @property
+    def left(self) -> float:
+        """Seconds that stages may still take."""
+        return self.until - time.monotonic()
+
+    @property
+    def matches(self) -> list[Match]:
+        """All matches so far."""
+        return [*self.exact, *self.pictured]
+
+    @property
+    def decided(self) -> bool:
+        """Whether the road may end here."""
+        return not self.request.exhaustive and blocks(self.matches)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begin
+
+    async def within(self, work: Awaitable[T]) -> T:
+        """Wait for a stage's work, no longer than the check has time; what runs on a thread ends by itself.
+
+        Raises:
+            DeadlineInStage: it took longer.
+        """
+        task = asyncio.ensure_future(work)
+        done, _ = await asyncio.wait({task}, timeout=max(self.left, 0.0))
+        if not done:
+            task.cancel()
+            raise DeadlineInStage
+        return task.result()
+
+    def say(self, code: UndecidedCode, message: str, signals: Sequence[SignalType]) -> None:
+        """Note a reason to be undecided."""
+        self.undecided.append(Undecided(code, message, tuple(signals)))
+
+    def out_of_time(self, stage: str, signals: Sequence[SignalType]) -> None:
+        """Note that a stage was cut by the deadline."""
+        self.say(
+            UndecidedCode.DEADLINE,
+            f"the deadline left no room for {stage}; give the call more time, or fewer or smaller pictures at once",
+            signals,
+        )
