@@ -24,6 +24,7 @@ Labels = NDArray[np.int64]
 
 _FLOOR = 1e-6
 _HELD_BACK = 0.3
+_RANK = 1e-9
 
 
 class Feature(Protocol):
@@ -126,6 +127,30 @@ class Scaling:
         return scaled
 
 
+def onto_training(training: Matrix, test: Matrix) -> tuple[Matrix, Matrix]:
+    """Turn vectors into the space that the training pictures span, which loses nothing and saves time.
+
+    A linear classifier under an L2 penalty is a sum of training vectors (the representer theorem): what of a vector is
+    outside of their span meets no weight. Scalar products among all are kept.
+
+    Args:
+        training: float32 [n, D].
+        test: float32 [m, D].
+
+    Returns:
+        The same in at most n dimensions, where that is fewer; as they were elsewhere.
+    """
+    if training.shape[1] <= len(training):
+        return training, test
+    values, axes = np.linalg.eigh((training @ training.T).astype(np.float64))
+    kept = values > values[-1] * _RANK
+    roots = np.sqrt(values[kept])
+    return (
+        (axes[:, kept] * roots).astype(np.float32),
+        ((test @ training.T).astype(np.float64) @ (axes[:, kept] / roots)).astype(np.float32),
+    )
+
+
 def accuracy(
     feature: Feature,
     labels: Labels,
@@ -148,10 +173,11 @@ def accuracy(
     for split in splits:
         vectors = feature.vectors(split.training)
         scale = Scaling(vectors[split.training])
-        training, truth = scale(vectors[split.training]), labels[split.training]
+        training, test = onto_training(scale(vectors[split.training]), scale(vectors[split.test]))
+        truth = labels[split.training]
         strength = _choose(training, truth, classifier)
         model = _fit(classifier, strength, training, truth)
-        scores.append(mean_class_accuracy(labels[split.test], model.predict(scale(vectors[split.test]))))
+        scores.append(mean_class_accuracy(labels[split.test], model.predict(test)))
         chosen.append(strength)
         progress()
     first = splits[0].training

@@ -91,6 +91,19 @@ def test_scaling_is_by_the_training_pictures() -> None:
     assert scale(np.asarray([[5, 20]], np.float32)) == pytest.approx(np.asarray([[4, 0]]) / root, abs=1e-5)
 
 
+def test_fewer_dimensions_keep_all_products_with_the_training_pictures() -> None:
+    rng = np.random.default_rng(4)
+    training, test = rng.normal(size=(6, 40)).astype(np.float32), rng.normal(size=(9, 40)).astype(np.float32)
+    training[5] = training[4]
+    turned, other = classify.onto_training(training, test)
+    assert turned.shape == (6, 5)
+    assert other.shape == (9, 5)
+    assert turned @ turned.T == pytest.approx(training @ training.T, abs=1e-3)
+    assert other @ turned.T == pytest.approx(test @ training.T, abs=1e-3)
+    few = training[:, :3]
+    assert classify.onto_training(few, few)[0] is few
+
+
 def test_a_vocabulary_is_learned_on_the_training_pictures_alone() -> None:
     pictures = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut(), skimage.data.rocket()]
     feature = classify.BagOfWords([sift.keypoint_sift(one) for one in pictures], 20, 1)
