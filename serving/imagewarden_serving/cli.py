@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from imagewarden_serving.host.server import Options
 
 app = typer.Typer(help="Make the model, and serve it.", no_args_is_help=True, add_completion=False)
@@ -118,6 +120,70 @@ def export(
 
 
 @app.command()
+def fit(
+    images: Annotated[
+        list[Path], typer.Option(help="A directory of photographs, with those below it; may be said several times.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    weights: Annotated[
+        str, typer.Option(help="nsfwjs (from npm, pinned), imagenet (from keras.applications), or a .keras file.")
+    ] = "nsfwjs",
+    architecture: Annotated[str, typer.Option(help="inception_v3, resnet50 or googlenet.")] = "inception_v3",
+    layer: Annotated[str | None, typer.Option(help="The layer that the copy descriptor pools.")] = None,
+    dimensions: Annotated[int, typer.Option(min=1, help="Of the descriptor.")] = 512,
+    edits: Annotated[int, typer.Option(min=1, max=30, help="Edits of each picture.")] = 20,
+    parts: Annotated[
+        int, typer.Option(min=1, max=256, help="Fit on one of so many parts of the pictures; measure on the others.")
+    ] = 1,
+    part: Annotated[int, typer.Option(min=0, help="Which part; a picture's is told by the hash of its path.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the chance in the edits.")] = 1,
+    json_output: Annotated[bool, typer.Option("--json", help="Answer the record as JSON.")] = False,
+) -> None:
+    """Learn the projection of the copy descriptor from photographs and edits of them: for `export --projection`.
+
+    Exit codes: 0 written, 1 the pictures or the weights cannot be had or do not do.
+    """
+    if part >= parts:
+        raise _fail("fit", f"--part {part} is none of --parts {parts}; the first is 0", 2)
+    _load_tensorflow_quietly()
+    from rich.console import Console  # noqa: PLC0415 - as said
+    from rich.progress import Progress  # noqa: PLC0415 - as said
+
+    from imagewarden_serving import fitting  # noqa: PLC0415 - the help comes without numpy
+
+    recipe = fitting.Recipe(
+        architecture=architecture,
+        weights=weights,
+        layer=layer,
+        dimensions=dimensions,
+        edits_each=edits,
+        seed=seed,
+        share=fitting.Share(part, parts),
+    )
+    console = Console(stderr=True)
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+            bar = bars.add_task("editing", total=None)
+            record = fitting.fit(
+                images,
+                out,
+                recipe,
+                say=lambda line: typer.echo(line, err=True),
+                progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            )
+    except ModuleNotFoundError as error:
+        raise _missing("fit", error) from None
+    except fitting.FitError as error:
+        raise _fail("fit", str(error), 1) from None
+    if json_output:
+        typer.echo(json.dumps(record))
+        return
+    typer.echo(f"wrote {out}")
+    typer.echo(f"{record['pictures']['count']} pictures, {record['vectors']:,} vectors, {dimensions} dimensions")
+    typer.echo(f"export with it by: imagewarden model export --out DIRECTORY --projection {out}")
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(help="gRPC port; 0 takes a free one, or none beside a socket.")] = 8500,
     rest_port: Annotated[int, typer.Option(help="REST and metrics port; 0 for none, -1 takes a free one.")] = 0,
@@ -206,3 +272,87 @@ def serve(
         asyncio.run(server.serve(options, lambda running: typer.echo(server.describe(running))))
     except (errors.HostError, errors.ConfigError) as error:
         raise _fail("serve", str(error), 1) from None
+
+
+@app.command()
+def fit_logos(
+    logos: Annotated[
+        list[Path],
+        typer.Option(
+            help="An unpacked npm icon package: icons.json of Iconify's form, or .svg files. May be said several times."
+        ),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Option(help="A directory of photographs without logos, with those below it; may be said several times."),
+    ],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    fitting_share: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Fit on one of so many photographs, told by the hash of its path; 1: all."),
+    ] = 6,
+    weights: Annotated[
+        str, typer.Option(help="nsfwjs (from npm, pinned), imagenet (from keras.applications), or a .keras file.")
+    ] = "nsfwjs",
+    scenes: Annotated[int, typer.Option(min=1, help="Photographs with logos to make.")] = 10_000,
+    steps: Annotated[int, typer.Option(min=1, help="Of the training.")] = 2000,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="Test on so many logos, and train on the others; 0: train on all.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Of all that is left to chance.")] = 1,
+    json_output: Annotated[bool, typer.Option("--json", help="Answer the record as JSON.")] = False,
+) -> None:
+    """Learn to find logos from icon packages and photographs: for `export --logo-head`.
+
+    One brand of four is never fitted on, told by the hash of its name: what is measured on these says what unknown logos
+    meet. The SVGs of the packages are trusted. Exit codes: 0 written, 1 logos, pictures or weights cannot be had or do
+    not do.
+    """
+    if importlib.util.find_spec("resvg_py") is None:
+        raise _fail("fit-logos", f"resvg_py is not installed; install it with: {_INSTALL} resvg-py", 1)
+    _load_tensorflow_quietly()
+    from rich.console import Console  # noqa: PLC0415 - the help comes without it
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415 - the same
+
+    try:
+        from imagewarden_serving.fitting import logos as fitting_logos  # noqa: PLC0415 - the help comes without numpy
+    except ModuleNotFoundError as error:
+        raise _missing("fit-logos", error) from None
+    recipe = fitting_logos.Recipe(
+        weights=weights,
+        scenes=scenes,
+        share=fitting_logos.Share(0, fitting_share),
+        seed=seed,
+        training=fitting_logos.Settings(steps=steps, seed=seed, held_out=held_out),
+    )
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+            running: dict[str, TaskID] = {}
+
+            def progress(what: str, done: int, total: int) -> None:
+                if what not in running:
+                    running[what] = bars.add_task(what, total=total)
+                bars.update(running[what], completed=done)
+
+            record = fitting_logos.fit_logos(
+                logos, images, out, recipe, say=lambda line: typer.echo(line, err=True), progress=progress
+            )
+    except ModuleNotFoundError as error:
+        raise _missing("fit-logos", error) from None
+    except fitting_logos.FitError as error:
+        raise _fail("fit-logos", str(error), 1) from None
+    if json_output:
+        typer.echo(json.dumps(record))
+        return
+    typer.echo(f"wrote {out}")
+    brands, identities, pictures = record["logos"]["brands"], record["logos"]["identities"], record["pictures"]["count"]
+    typer.echo(f"{brands} logos, {identities} with their turns; {pictures} pictures, {scenes} scenes")
+    typer.echo(f"loss {record['loss']['first']:.3f} at first, {record['loss']['last']:.3f} at last")
+    for row in record["test"]:
+        typer.echo(
+            f"of logos held out, up to {row['up_to']:.2f} of the picture: {row['found']:.0%} found "
+            f"at one false alarm in 1,000 windows, {row['first']:.0%} taken for no other ({row['windows']} windows)"
+        )
+    typer.echo(f"export with it by: imagewarden model export --out DIRECTORY --logo-head {out}")
