@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -13,10 +13,12 @@ import numpy as np
 
 from imagewarden_server.embedding import _tfs
 
-D, S = 8, 16
+D, S, L = 8, 16, 4
 BOXES = [[0, 0, 1, 1], [0, 0, 0.5, 0.5]]
+LOGO_BOXES = [[0, 0, 0.2, 0.2], [0.1, 0, 0.3, 0.2], [0.2, 0.2, 1, 1]]
+BACKGROUND = 6
 PICTURE = np.zeros((1, 299, 299, 3), np.uint8)
-OUTPUTS = frozenset({"embedding", "regions", "semantic"})
+OUTPUTS = frozenset({"embedding", "regions", "logos", "semantic"})
 EMBEDDING = frozenset({"embedding"})
 AVAILABLE, LOADING = 30, 20
 
@@ -28,7 +30,8 @@ def card(fingerprint: str = "f" * 64, dimension: int = D) -> Card:
         "fingerprint": fingerprint,
         "embedding": {"dimension": dimension},
         "semantic": {"dimension": S},
-        "regions": {"boxes": BOXES},
+        "regions": {"boxes": BOXES, "penalty": 0.05},
+        "logos": {"boxes": LOGO_BOXES, "dimension": L, "background_pictures": BACKGROUND},
     }
 
 
@@ -36,6 +39,11 @@ def unit(*shape: int) -> Any:
     """The unit vectors that the host answers for a shape; the first axis decides them."""
     values = np.random.default_rng(shape[0]).standard_normal(shape).astype(np.float32)
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def background_of(pictures: Iterable[int]) -> Any:
+    """The windows' vectors of background pictures that the host answers: each picture has its own."""
+    return np.stack([unit(100 + picture, len(LOGO_BOXES), L)[0] for picture in pictures])
 
 
 def encoded_strings(*strings: bytes) -> bytes:
@@ -147,6 +155,7 @@ class ModelHost:
         shapes = {
             "embedding": [-1, said["embedding"]["dimension"]],
             "regions": [-1, -1, said["embedding"]["dimension"]],
+            "logos": [-1, len(LOGO_BOXES), L],
             "semantic": [-1, S],
         }
         signature.inputs["images"].dtype = _tfs.DT_UINT8
@@ -180,7 +189,11 @@ class ModelHost:
             await context.abort(self.failures.pop(0), self.details)
         if "predict" in self.garbage:
             return Raw(self.garbage["predict"])
-        self.fill(request, response)
+        if request.model_spec.signature_name == "background":
+            numbers = request.inputs["probe"].int_val
+            write(response.outputs["background"], background_of(numbers))
+        else:
+            self.fill(request, response)
         self.change(response)
         await self.before_answer(request)
         return response
@@ -198,17 +211,25 @@ class ModelHost:
 
     def fill(self, request: Any, response: Any) -> None:
         count = request.inputs["images"].tensor_shape.dim[0].size
-        shapes = {"embedding": (count, D), "regions": (count, len(BOXES), D), "semantic": (count, S)}
+        shapes = {
+            "embedding": (count, D),
+            "regions": (count, len(BOXES), D),
+            "logos": (count, len(LOGO_BOXES), L),
+            "semantic": (count, S),
+        }
         for name in request.output_filter:
-            tensor = response.outputs[name]
-            tensor.dtype = _tfs.DT_FLOAT
-            for size in shapes[name]:
-                tensor.tensor_shape.dim.add(size=size)
-            values = unit(*shapes[name])
-            if self.as_float_val:
-                tensor.float_val.extend(values.ravel().tolist())
-            else:
-                tensor.tensor_content = values.tobytes()
+            write(response.outputs[name], unit(*shapes[name]), as_float_val=self.as_float_val)
+
+
+def write(tensor: Any, values: Any, *, as_float_val: bool = False) -> None:
+    """Numbers into a tensor, in one of the two forms that a server may choose."""
+    tensor.dtype = _tfs.DT_FLOAT
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if as_float_val:
+        tensor.float_val.extend(values.ravel().tolist())
+    else:
+        tensor.tensor_content = values.tobytes()
 
 
 class Observer:

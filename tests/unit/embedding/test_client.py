@@ -17,6 +17,7 @@ from tests.unit.embedding.model_host import (
     OUTPUTS,
     PICTURE,
     D,
+    L,
     ModelHost,
     Observer,
     S,
@@ -39,6 +40,8 @@ async def test_outputs_come_by_name_from_either_form(
     assert np.allclose(answer.embedding, unit(3, D))
     assert answer.regions is not None
     assert np.allclose(answer.regions, unit(3, 2, D))
+    assert answer.logos is not None
+    assert np.allclose(answer.logos, unit(3, 3, L))
     assert answer.semantic is not None
     assert np.allclose(answer.semantic, unit(3, S))
     assert answer.embedding.dtype == answer.regions.dtype == answer.semantic.dtype == np.float32
@@ -49,7 +52,7 @@ async def test_outputs_come_by_name_from_either_form(
 
 async def test_only_what_is_asked_is_computed(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
     answer = await embedder.embed(PICTURE, EMBEDDING, None)
-    assert (answer.regions, answer.semantic) == (None, None)
+    assert (answer.regions, answer.logos, answer.semantic) == (None, None, None)
     assert list(fake_host.predictions[-1].output_filter) == ["embedding"]
 
 

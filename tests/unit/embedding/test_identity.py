@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.embedding.model_host import card
+from tests.unit.embedding.model_host import BACKGROUND, LOGO_BOXES, L, card
 
 from imagewarden_server.embedding.identity import ModelProblem, model_info
 from imagewarden_server.matching.types import Box
@@ -17,6 +17,9 @@ def test_a_card_says_who_the_model_is() -> None:
     assert info.label == "inception/7@0123456789ab"
     assert (info.dimensions, info.semantic_dimensions) == (8, 16)
     assert info.regions == (Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5))
+    assert info.region_penalty == 0.05
+    assert (info.logo_dimensions, info.background_pictures) == (L, BACKGROUND)
+    assert info.logo_windows == (Box(0, 0, 0.2, 0.2), Box(0.1, 0, 0.3, 0.2), Box(0.2, 0.2, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,14 @@ def test_a_card_says_who_the_model_is() -> None:
 def test_what_is_no_card(data: bytes) -> None:
     with pytest.raises(ModelProblem, match=r"no readable card.*imagewarden model export"):
         model_info("inception", 1, data)
+
+
+def regions(boxes: list[list[float]], penalty: float = 0.05) -> dict[str, Any]:
+    return {"boxes": boxes, "penalty": penalty}
+
+
+def logos(**change: Any) -> dict[str, Any]:
+    return {"boxes": LOGO_BOXES, "dimension": L, "background_pictures": BACKGROUND} | change
 
 
 @pytest.mark.parametrize(
@@ -38,11 +49,20 @@ def test_what_is_no_card(data: bytes) -> None:
         ({"embedding": {"dimension": float("inf")}}, "OverflowError"),
         ({"semantic": {"dimension": -1}}, "dimensions"),
         ({"semantic": {"dimension": "many"}}, "ValueError"),
-        ({"regions": {"boxes": []}}, "no regions"),
-        ({"regions": {"boxes": [[0, 0, 1]]}}, "TypeError"),
-        ({"regions": {"boxes": [[0, 0, 1, 1.5]]}}, "no box"),
-        ({"regions": {"boxes": [[0.5, 0, 0.5, 1]]}}, "no box"),
-        ({"regions": {"boxes": [[0, 0, 1, float("nan")]]}}, "no box"),
+        ({"regions": regions([])}, "no regions"),
+        ({"regions": regions([[0, 0, 1]])}, "TypeError"),
+        ({"regions": regions([[0, 0, 1, 1.5]])}, "no box"),
+        ({"regions": regions([[0.5, 0, 0.5, 1]])}, "no box"),
+        ({"regions": regions([[0, 0, 1, float("nan")]])}, "no box"),
+        ({"regions": regions([[0, 0, 1, 1]], penalty=-0.1)}, "penalty of -0.1"),
+        ({"regions": regions([[0, 0, 1, 1]], penalty=float("nan"))}, "penalty of nan"),
+        ({"regions": {"boxes": [[0, 0, 1, 1]]}}, "KeyError.*penalty"),
+        ({"logos": logos(boxes=[])}, "no windows for logos"),
+        ({"logos": logos(boxes=[[0, 0.5, 1, 0.5]])}, "no box"),
+        ({"logos": logos(dimension=0)}, "dimensions"),
+        ({"logos": logos(background_pictures=-1)}, "-1 background pictures"),
+        ({"logos": logos(background_pictures=10_001)}, "10001 background pictures"),
+        ({"logos": {"boxes": LOGO_BOXES, "dimension": L}}, "KeyError.*background_pictures"),
     ],
 )
 def test_a_card_that_makes_no_sense(change: dict[str, Any], said: str) -> None:

@@ -1,0 +1,177 @@
+"""The pictures without logos that a model brings along: asked for in parts, once, and never of another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tests.unit.embedding.model_host import (
+    BACKGROUND,
+    EMBEDDING,
+    LOGO_BOXES,
+    PICTURE,
+    L,
+    ModelHost,
+    Observer,
+    background_of,
+    card,
+    eventually,
+)
+
+from imagewarden_server.embedding import TfServingEmbedder
+from imagewarden_server.embedding.retry import ATTEMPTS
+from imagewarden_server.matching.errors import EmbeddingUnavailable
+from imagewarden_server.matching.ports import ModelInfo
+
+
+@pytest.fixture
+def model(embedder: TfServingEmbedder) -> ModelInfo:
+    """The model that answers when a test begins."""
+    assert embedder.model is not None
+    return embedder.model
+
+
+async def test_it_is_asked_for_in_parts_of_one_version_and_joined_in_order(
+    fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, model: ModelInfo
+) -> None:
+    found = await embedder.background(model, 5)
+    assert found.shape == (BACKGROUND, len(LOGO_BOXES), L)
+    assert found.dtype == np.float32
+    assert np.allclose(found, background_of(range(BACKGROUND)))
+    asked = [list(request.inputs["probe"].int_val) for request in fake_host.predictions]
+    assert asked == [[0, 1, 2, 3], [4, 5]]
+    specs = [request.model_spec for request in fake_host.predictions]
+    assert [(spec.name, spec.signature_name, spec.version.value) for spec in specs] == [
+        ("inception", "background", 1)
+    ] * 2
+    assert observer.batches == [4, 2]
+
+
+async def test_it_is_asked_for_once_for_a_model(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    first = await embedder.background(model, 5)
+    assert await embedder.background(model, 5) is first
+    assert len(fake_host.predictions) == 2
+    fake_host.versions[1] = card("e" * 64)
+    assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
+    other = embedder.model
+    assert other is not None
+    assert await embedder.background(other, 5) is not first
+    assert len(fake_host.predictions) == 4, "another model has a background of its own"
+
+
+async def test_a_model_without_one_is_not_asked(fake_host: ModelHost, observer: Observer) -> None:
+    said = card()
+    said["logos"]["background_pictures"] = 0
+    fake_host.versions = {1: said}
+    made = TfServingEmbedder(fake_host.address, "inception", observer=observer)
+    await made.start()
+    assert made.model is not None
+    assert (await made.background(made.model, 5)).shape == (0, len(LOGO_BOXES), L)
+    assert not fake_host.predictions
+    await made.close()
+
+
+async def test_it_tries_again_what_was_not_there(
+    fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, model: ModelInfo
+) -> None:
+    fake_host.failures = [grpc.StatusCode.UNAVAILABLE] * (ATTEMPTS - 1)
+    assert len(await embedder.background(model, 5)) == BACKGROUND
+    assert observer.failures == ["UNAVAILABLE"] * (ATTEMPTS - 1)
+
+
+async def test_a_failure_is_said_and_the_next_call_asks_again(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    fake_host.failures = [grpc.StatusCode.INTERNAL]
+    with pytest.raises(EmbeddingUnavailable, match="INTERNAL"):
+        await embedder.background(model, 5)
+    assert len(await embedder.background(model, 5)) == BACKGROUND
+
+
+async def test_a_slow_host_is_left_in_time(fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo) -> None:
+    fake_host.delay = 5
+    with pytest.raises(EmbeddingUnavailable, match="DEADLINE_EXCEEDED"):
+        await embedder.background(model, 0.2)
+
+
+def not_of_unit_norm(response: Any) -> None:
+    values = np.full((4, len(LOGO_BOXES), L), 0.6, np.float32)
+    response.outputs["background"].tensor_content = values.tobytes()
+
+
+def one_picture_less(response: Any) -> None:
+    response.outputs["background"].tensor_shape.dim[0].size = 3
+    response.outputs["background"].tensor_content = background_of(range(3)).tobytes()
+
+
+def one_window_less(response: Any) -> None:
+    response.outputs["background"].tensor_shape.dim[1].size = len(LOGO_BOXES) - 1
+    response.outputs["background"].tensor_content = background_of(range(4))[:, 1:].tobytes()
+
+
+def missing(response: Any) -> None:
+    del response.outputs["background"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (not_of_unit_norm, "not of unit norm"),
+        (one_picture_less, r"shape \[3, 3, 4\], expected \[4, 3, 4\]"),
+        (one_window_less, r"shape \[4, 2, 4\], expected \[4, 3, 4\]"),
+        (missing, "missing"),
+    ],
+)
+async def test_nonsense_is_never_kept(
+    fake_host: ModelHost,
+    embedder: TfServingEmbedder,
+    observer: Observer,
+    model: ModelInfo,
+    change: Callable[[Any], None],
+    said: str,
+) -> None:
+    fake_host.change = change
+    with pytest.raises(EmbeddingUnavailable, match=f"answered nonsense.*'background'.*{said}"):
+        await embedder.background(model, 5)
+    assert observer.failures == ["NONSENSE"]
+    fake_host.change = lambda _: None
+    assert np.allclose(await embedder.background(model, 5), background_of(range(BACKGROUND)))
+
+
+async def test_a_model_that_is_no_longer_there_has_none(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    fake_host.versions = {2: card("e" * 64)}
+    assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
+    with pytest.raises(EmbeddingUnavailable, match=r"inception/1@f+ is no longer at"):
+        await embedder.background(model, 5)
+    assert not fake_host.predictions
+
+
+async def test_a_model_that_changes_under_the_same_number_meanwhile_has_none(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    async def another_comes(_request: Any) -> None:
+        fake_host.versions[1] = card("e" * 64)
+        await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
+
+    fake_host.before_answer = another_comes
+    with pytest.raises(EmbeddingUnavailable, match="changed while its background was read"):
+        await embedder.background(model, 5)
+    assert (await embedder.embed(PICTURE, EMBEDDING, 5)).model.fingerprint == "e" * 64
+
+
+async def test_a_version_that_is_unloaded_on_the_way_is_said(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    async def away(_request: Any) -> None:
+        fake_host.versions = {2: card("e" * 64)}
+
+    fake_host.before_answer = away
+    with pytest.raises(EmbeddingUnavailable, match="NOT_FOUND"):
+        await embedder.background(model, 5)
