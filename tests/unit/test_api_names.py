@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,19 @@ from imagewarden_server.api import convert, masks, names, paging
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
-from imagewarden_server.matching.types import Action, Bank, BankKind, SignalType
+from imagewarden_server.matching.types import (
+    Action,
+    Bank,
+    BankKind,
+    Box,
+    Entry,
+    EntryState,
+    Evidence,
+    Match,
+    SignalType,
+    Threshold,
+    Transform,
+)
 
 
 @pytest.mark.parametrize(
@@ -111,22 +124,107 @@ def test_expire_time_can_be_taken_away() -> None:
         masks.entry_patch(types.Entry(state=types.ENTRY_STATE_EXPIRED), FieldMask(paths=["state"]))
 
 
+BANNED, BRAND = BankKind.BANNED, BankKind.BRAND
+
+
 @pytest.mark.parametrize(
-    ("signal", "threshold"),
+    ("kind", "signal", "threshold", "said"),
     [
-        (types.SIGNAL_TYPE_PDQ, 257),
-        (types.SIGNAL_TYPE_PDQ, -1),
-        (types.SIGNAL_TYPE_PDQ, float("nan")),
-        (types.SIGNAL_TYPE_EMBEDDING, 1.01),
-        (types.SIGNAL_TYPE_SEMANTIC, 0.5),
-        (types.SIGNAL_TYPE_UNSPECIFIED, 0),
+        (BANNED, types.SIGNAL_TYPE_PDQ, 257, "PDQ takes 0 to 256"),
+        (BANNED, types.SIGNAL_TYPE_PDQ, -1, "PDQ takes 0 to 256"),
+        (BANNED, types.SIGNAL_TYPE_PDQ, float("nan"), "PDQ takes 0 to 256"),
+        (BANNED, types.SIGNAL_TYPE_SHA256, 1, "SHA256 takes 0 to 0"),
+        (BANNED, types.SIGNAL_TYPE_EMBEDDING, 1.01, "EMBEDDING takes -1 to 1 in a bank of kind BANNED"),
+        (BankKind.ALLOWED, types.SIGNAL_TYPE_EMBEDDING, 6, "EMBEDDING takes -1 to 1 in a bank of kind ALLOWED"),
+        (BRAND, types.SIGNAL_TYPE_EMBEDDING, 101, "EMBEDDING takes -100 to 100 in a bank of kind BRAND"),
+        (BRAND, types.SIGNAL_TYPE_EMBEDDING, float("nan"), "EMBEDDING takes -100 to 100"),
+        (BANNED, types.SIGNAL_TYPE_LOCAL, 2.9, "LOCAL takes 3 to 1000"),
+        (BANNED, types.SIGNAL_TYPE_LOCAL, 1_001, "LOCAL takes 3 to 1000"),
+        (BANNED, types.SIGNAL_TYPE_COMBINED, 1.1, "COMBINED takes 0 to 1"),
+        (BRAND, types.SIGNAL_TYPE_COMBINED, -0.1, "COMBINED takes 0 to 1"),
+        (BANNED, types.SIGNAL_TYPE_SEMANTIC, 0.5, "send one of SHA256"),
+        (BANNED, types.SIGNAL_TYPE_UNSPECIFIED, 0, "send one of SHA256"),
     ],
 )
-def test_thresholds_have_ranges(signal: types.SignalType.ValueType, threshold: float) -> None:
-    with pytest.raises(InvalidField, match="thresholds"):
-        convert.thresholds_of(
-            "thresholds", BankKind.BANNED, [types.SignalThreshold(signal=signal, threshold=threshold)]
-        )
+def test_thresholds_have_ranges(
+    kind: BankKind, signal: types.SignalType.ValueType, threshold: float, said: str
+) -> None:
+    with pytest.raises(InvalidField, match=said) as caught:
+        convert.thresholds_of("thresholds", kind, [types.SignalThreshold(signal=signal, threshold=threshold)])
+    assert caught.value.metadata["field"].startswith("thresholds[0].")
+
+
+@pytest.mark.parametrize("kind", BankKind)
+def test_the_defaults_of_each_kind_are_in_range_and_go_to_a_message_and_back(kind: BankKind) -> None:
+    own = dataclasses.replace(bank(), kind=kind, policy=default_policy(kind))
+    said = convert.bank(own).policy.thresholds
+    assert convert.thresholds_of("thresholds", kind, said) == own.policy.thresholds
+
+
+@pytest.mark.parametrize(
+    ("kind", "signal", "threshold"),
+    [
+        (BRAND, types.SIGNAL_TYPE_EMBEDDING, 12.5),
+        (BRAND, types.SIGNAL_TYPE_EMBEDDING, -100),
+        (BANNED, types.SIGNAL_TYPE_EMBEDDING, 1),
+        (BANNED, types.SIGNAL_TYPE_LOCAL, 3),
+        (BANNED, types.SIGNAL_TYPE_LOCAL, 1_000),
+        (BANNED, types.SIGNAL_TYPE_COMBINED, 0),
+    ],
+)
+def test_thresholds_at_the_ends_of_their_ranges_are_taken(
+    kind: BankKind, signal: types.SignalType.ValueType, threshold: float
+) -> None:
+    message = types.SignalThreshold(signal=signal, threshold=threshold, disabled=True)
+    (found,) = convert.thresholds_of("thresholds", kind, [message]).values()
+    assert found == Threshold(threshold, disabled=True)
+
+
+def test_a_threshold_is_said_once() -> None:
+    twice = [types.SignalThreshold(signal=types.SIGNAL_TYPE_LOCAL, threshold=12)] * 2
+    with pytest.raises(InvalidField, match="names LOCAL twice"):
+        convert.thresholds_of("thresholds", BANNED, twice)
+
+
+def test_a_match_says_its_evidence_and_how_the_picture_lies() -> None:
+    entry = Entry(
+        key=1,
+        id="e",
+        bank_id="a",
+        external_id="",
+        labels=(),
+        metadata={},
+        source="",
+        brand="",
+        state=EntryState.ACTIVE,
+        expire_time=None,
+        create_time=bank().create_time,
+        update_time=bank().update_time,
+    )
+    found = Match(
+        entry,
+        bank(),
+        SignalType.LOCAL,
+        40.0,
+        0.0,
+        12.0,
+        Action.BLOCK,
+        region=Box(0.25, 0.5, 0.75, 1.0),
+        frame=2,
+        evidence=(Evidence(SignalType.EMBEDDING, 0.5, reached=False), Evidence(SignalType.LOCAL, 40.0, reached=True)),
+        transform=Transform((0.5, 0.0, 0.25, 0.0, 0.5, 0.5), mirrored=True),
+    )
+    message = convert.match(found)
+    assert (message.signal, message.score, message.threshold, message.frame) == (types.SIGNAL_TYPE_LOCAL, 40, 12, 2)
+    assert [(one.signal, one.value, one.reached) for one in message.evidence] == [
+        (types.SIGNAL_TYPE_EMBEDDING, 0.5, False),
+        (types.SIGNAL_TYPE_LOCAL, 40, True),
+    ]
+    assert list(message.transform.coefficients) == [0.5, 0, 0.25, 0, 0.5, 0.5]
+    assert message.transform.mirrored
+    without = convert.match(dataclasses.replace(found, transform=None, region=None, evidence=()))
+    assert not without.HasField("transform")
+    assert not without.HasField("region")
 
 
 def test_every_word_of_the_domain_has_one_of_the_api() -> None:

@@ -128,3 +128,26 @@ def test_a_policy_keeps_the_defaults_that_are_not_named() -> None:
     assert policy.action is Action.REVIEW
     assert policy.thresholds[SignalType.PDQ].value == 20
     assert policy.thresholds[SignalType.EMBEDDING] == default_policy(BankKind.BANNED).thresholds[SignalType.EMBEDDING]
+
+
+@pytest.mark.parametrize("kind", BankKind)
+def test_every_compared_signal_has_a_default(kind: BankKind) -> None:
+    assert set(default_policy(kind).thresholds) == set(SignalType) - {SignalType.SEMANTIC}
+
+
+def test_what_clears_a_picture_is_near_exact_unless_the_owner_says_otherwise() -> None:
+    thresholds = default_policy(BankKind.ALLOWED).thresholds
+    off = {signal for signal, threshold in thresholds.items() if threshold.disabled}
+    assert off == {SignalType.EMBEDDING, SignalType.LOCAL, SignalType.COMBINED}
+    assert not any(threshold.disabled for threshold in default_policy(BankKind.BANNED).thresholds.values())
+
+
+@pytest.mark.parametrize("likeness", [SignalType.EMBEDDING, SignalType.LOCAL, SignalType.COMBINED])
+def test_all_likenesses_of_content_weigh_the_same(likeness: SignalType) -> None:
+    found = [match(BankKind.ALLOWED, likeness, key=1), match(signal=SignalType.PDQ, key=2)]
+    assert decide(found, [], Action.REVIEW)[0] is Verdict.MATCH, "a likeness never clears a banned PDQ"
+    found = [match(BankKind.ALLOWED, SignalType.EMBEDDING, key=1), match(signal=likeness, key=2)]
+    assert decide(found, [], Action.REVIEW)[0] is Verdict.NO_MATCH
+    found = [match(signal=likeness, key=1), match(signal=SignalType.PDQ, key=2), match(key=3)]
+    ordered = decide(found, [], Action.REVIEW)[2]
+    assert [one.signal for one in ordered] == [SignalType.SHA256, SignalType.PDQ, likeness]

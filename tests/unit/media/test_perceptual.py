@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.media.crafted import encoded, hamming, noise
 
 from imagewarden_server.media import ImageFormat, Limits, decode
-from imagewarden_server.media.perceptual import MODEL_SIDE, PDQ_SIDE, frame_signals, pdq
+from imagewarden_server.media.perceptual import MODEL_SIDE, PDQ_SIDE, SMALL_SIDE, close_look, frame_of, pdq_of_turns
 
 THRESHOLD = 31
 """PDQ's usual threshold, of 256 bits."""
@@ -35,25 +35,26 @@ def pdq_of_the_paper(image: Image.Image) -> str:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_hash_is_the_papers_in_its_order_of_bits(seed: int) -> None:
     image = noise(64, 64, seed)
-    assert hamming(bytes.fromhex(pdq_of_the_paper(image)), pdq(image).bits) <= 2, "all but the last place of a float"
+    own = pdq_of_turns(image)[0].bits
+    assert hamming(bytes.fromhex(pdq_of_the_paper(image)), own) <= 2, "all but the last place of a float"
 
 
 def test_photographs_have_the_papers_hash(astronaut: Image.Image, coffee: Image.Image) -> None:
     for photograph in (astronaut, coffee):
         small = photograph.resize((64, 64), Image.Resampling.BOX)
-        assert hamming(bytes.fromhex(pdq_of_the_paper(small)), pdq(small).bits) <= 2
+        assert hamming(bytes.fromhex(pdq_of_the_paper(small)), pdq_of_turns(small)[0].bits) <= 2
 
 
 def test_up_to_the_resize_nothing_differs_from_the_reference(astronaut: Image.Image) -> None:
     vector, quality = pdqhash.compute(np.asarray(astronaut))
-    hash_ = frame_signals(astronaut)[0]
+    hash_ = frame_of(0, astronaut).pdq
     # As Meta's Python tool writes it: the vector's bits, the first highest.
     assert hash_.hex() == f"{int(''.join(str(bit) for bit in vector), 2):064x}"
     assert hash_.quality == quality == 100
 
 
 def test_half_of_the_bits_are_set(astronaut: Image.Image) -> None:
-    assert int.from_bytes(pdq(astronaut).bits).bit_count() == pytest.approx(128, abs=2)
+    assert int.from_bytes(pdq_of_turns(astronaut)[0].bits).bit_count() == pytest.approx(128, abs=2)
 
 
 def test_a_large_picture_keeps_close_to_the_hash_of_its_full_size(
@@ -63,7 +64,7 @@ def test_a_large_picture_keeps_close_to_the_hash_of_its_full_size(
         large = photograph.resize((photograph.width * 5, photograph.height * 5), Image.Resampling.LANCZOS)
         vector, _ = pdqhash.compute(np.asarray(large))
         full = np.packbits(vector.astype(np.uint8)).tobytes()
-        assert hamming(frame_signals(large)[0].bits, full) <= 14
+        assert hamming(frame_of(0, large).pdq.bits, full) <= 14
 
 
 def test_a_large_jpeg_and_a_large_png_have_the_same_hash_but_for_few_bits(coffee: Image.Image) -> None:
@@ -80,16 +81,16 @@ def test_a_large_jpeg_and_a_large_png_have_the_same_hash_but_for_few_bits(coffee
 def test_a_resized_copy_is_within_the_threshold(astronaut: Image.Image, scale: float) -> None:
     side = round(512 * scale)
     copy = astronaut.resize((side, side), Image.Resampling.BICUBIC)
-    assert hamming(frame_signals(copy)[0].bits, frame_signals(astronaut)[0].bits) <= THRESHOLD
+    assert hamming(frame_of(0, copy).pdq.bits, frame_of(0, astronaut).pdq.bits) <= THRESHOLD
 
 
 def test_a_recompressed_copy_is_within_the_threshold(astronaut: Image.Image) -> None:
     copy = decode(encoded(astronaut, ImageFormat.JPEG, quality=20), Limits()).frames[0]
-    assert hamming(copy.pdq.bits, pdq(astronaut).bits) <= THRESHOLD
+    assert hamming(copy.pdq.bits, pdq_of_turns(astronaut)[0].bits) <= THRESHOLD
 
 
 def test_the_models_input_is_the_whole_picture_squeezed_into_a_square(coffee: Image.Image) -> None:
-    _, pixels, _ = frame_signals(coffee)
+    pixels = frame_of(0, coffee).model_input
     assert pixels.shape == (MODEL_SIDE, MODEL_SIDE, 3)
     assert pixels.dtype == np.uint8
     whole = np.asarray(coffee.resize((MODEL_SIDE, MODEL_SIDE), Image.Resampling.BILINEAR))
@@ -98,16 +99,72 @@ def test_the_models_input_is_the_whole_picture_squeezed_into_a_square(coffee: Im
 
 def test_the_models_input_of_a_large_picture_is_antialiased(coffee: Image.Image) -> None:
     large = coffee.resize((PDQ_SIDE * 3, PDQ_SIDE * 2), Image.Resampling.LANCZOS)
-    _, pixels, _ = frame_signals(large)
-    _, plain, _ = frame_signals(coffee)
+    pixels = frame_of(0, large).model_input
+    plain = frame_of(0, coffee).model_input
     assert np.abs(pixels.astype(int) - plain.astype(int)).mean() < 3
 
 
 def test_deviation_grows_with_what_is_to_be_seen(astronaut: Image.Image) -> None:
     faint = Image.blend(Image.new("RGB", astronaut.size, "grey"), astronaut, 0.05)
-    plain, little, much = (frame_signals(image)[2] for image in (Image.new("RGB", (64, 64)), faint, astronaut))
+    plain, little, much = (frame_of(0, image).deviation for image in (Image.new("RGB", (64, 64)), faint, astronaut))
     assert plain == 0
     assert 0 < little < 6
     assert much > 40
     checks = Image.fromarray(np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((16, 16))).astype(np.uint8) * 255)
-    assert frame_signals(checks.convert("RGB"))[2] == pytest.approx(127.5)
+    assert frame_of(0, checks.convert("RGB")).deviation == pytest.approx(127.5)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+    ],
+)
+def test_a_turned_or_mirrored_photograph_has_a_hash_among_the_eight(
+    astronaut: Image.Image, turn: Image.Transpose
+) -> None:
+    own = pdq_of_turns(astronaut)[0].bits
+    turned = pdq_of_turns(astronaut.transpose(turn))[1]
+    assert len(turned) == 8
+    # PDQ makes them of one transform: close to the hash of the turned pixels, and not the same.
+    assert min(hamming(bits, own) for bits in turned) <= 24
+    assert hamming(turned[0], own) > THRESHOLD, "the hash itself does not know the turned picture"
+
+
+def test_a_frame_has_its_own_hash_first_and_all_turns(astronaut: Image.Image) -> None:
+    frame = frame_of(3, astronaut)
+    assert frame.index == 3
+    assert (frame.turned[0], len(set(frame.turned))) == (frame.pdq.bits, 8)
+    assert {len(bits) for bits in frame.turned} == {32}
+
+
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [((600, 400), (341, 512)), ((400, 600), (512, 341)), ((100, 50), (50, 100)), ((5_000, 3), (1, 512))],
+)
+def test_the_small_picture_keeps_its_shape_and_is_never_enlarged(
+    coffee: Image.Image, size: tuple[int, int], small: tuple[int, int]
+) -> None:
+    pixels = frame_of(0, coffee.resize(size)).small
+    assert pixels.shape == (*small, 3)
+    assert pixels.dtype == np.uint8
+    assert max(pixels.shape) <= SMALL_SIDE
+
+
+def test_a_close_look_is_the_part_of_the_picture_as_the_model_takes_it(coffee: Image.Image) -> None:
+    frame = frame_of(0, coffee)
+    part = close_look(frame, (0.5, 0.25, 1.0, 0.75))
+    assert part.shape == (MODEL_SIDE, MODEL_SIDE, 3)
+    assert part.dtype == np.uint8
+    cut = coffee.crop((300, 100, 600, 300)).resize((MODEL_SIDE, MODEL_SIDE), Image.Resampling.BILINEAR)
+    assert np.abs(part.astype(int) - np.asarray(cut).astype(int)).mean() < 5
+    other = close_look(frame, (0.0, 0.25, 0.5, 0.75))
+    assert np.abs(other.astype(int) - np.asarray(cut).astype(int)).mean() > 20, "and no other part"
+    whole = close_look(frame, (0.0, 0.0, 1.0, 1.0))
+    assert np.abs(whole.astype(int) - frame.model_input.astype(int)).mean() < 3
