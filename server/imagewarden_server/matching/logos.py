@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
@@ -22,6 +23,7 @@ PROTOTYPES = 8
 # Photographs are seldom square, and the model sees every picture squeezed to a square.
 _SQUEEZES = (1.0, 2 / 3, 1.5)
 _GAP = 0.03
+_SAME_SIZE = 1.1
 _ROUNDS = 10
 _EMBED_SECONDS = 120.0
 _MIN_DEVIATION = 1e-3
@@ -83,15 +85,16 @@ def layouts(windows: Sequence[Box], aspect: float) -> list[list[int]]:
         windows: of the model.
         aspect: the logo's width divided by its height, as drawn.
     """
-    by_size: dict[int, dict[tuple[float, float], list[int]]] = {}
+    by_shape: dict[tuple[float, float], list[int]] = {}
     for place, box in enumerate(windows):
-        width, height = box.right - box.left, box.bottom - box.top
-        size = round(10 * np.log2(width * height))
-        by_size.setdefault(size, {}).setdefault((round(width, 3), round(height, 3)), []).append(place)
-    waiting = [
-        shapes[min(shapes, key=lambda shape: abs(np.log(shape[0] / shape[1] / aspect)))]
-        for _, shapes in sorted(by_size.items(), reverse=True)
-    ]
+        by_shape.setdefault((round(box.right - box.left, 3), round(box.bottom - box.top, 3)), []).append(place)
+    sizes: list[list[tuple[float, float]]] = []
+    for shape in sorted(by_shape, key=math.prod, reverse=True):
+        # Shapes of one size differ a little in area where one is cut at the picture's edges.
+        if not sizes or math.prod(shape) * _SAME_SIZE < math.prod(sizes[-1][-1]):
+            sizes.append([])
+        sizes[-1].append(shape)
+    waiting = [by_shape[min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1] / aspect)))] for shapes in sizes]
     drawings: list[list[int]] = []
     while waiting:
         chosen: list[int] = []
