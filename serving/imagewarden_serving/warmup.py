@@ -13,15 +13,23 @@ from imagewarden_serving.architectures import SIDE
 FOLDER = "assets.extra"
 FILE_NAME = "tf_serving_warmup_requests"
 _CHECK = ("embedding", "regions")
-_ENROL = ("embedding", "regions", "semantic")
-_IMAGE_OUTPUTS = (("embedding",), _CHECK, ("semantic",), _ENROL)
+_IMAGE_OUTPUTS = (
+    _CHECK,
+    ("logos",),
+    ("embedding", "logos", "regions"),
+    ("embedding", "regions", "semantic"),
+    ("logos", "semantic"),
+    ("semantic",),
+    ("embedding",),
+)
 _SEED = 299
 
 
 def requests(model_name: str) -> list[predict_pb2.PredictRequest]:
     """A request for each set of outputs that the moderation server asks for, and one for each other signature.
 
-    A session prepares a graph of its own for each set of outputs at its first run: here, so that no upload waits.
+    A session prepares a graph of its own for each set of outputs at its first run: here, so that no upload waits. None
+    for `background`: it only reads what is stored, and a model without a logo head has none.
     """
     noise = np.random.default_rng(_SEED).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
     jpeg = tf.io.encode_jpeg(noise[0]).numpy()
