@@ -16,7 +16,7 @@ from imagewarden_server.embedding import _tfs
 D, S, L = 8, 16, 4
 BOXES = [[0, 0, 1, 1], [0, 0, 0.5, 0.5]]
 LOGO_BOXES = [[0, 0, 0.2, 0.2], [0.1, 0, 0.3, 0.2], [0.2, 0.2, 1, 1]]
-BACKGROUND = 6
+BACKGROUND, BACKGROUND_WINDOWS = 70, 2
 PICTURE = np.zeros((1, 299, 299, 3), np.uint8)
 OUTPUTS = frozenset({"embedding", "regions", "logos", "semantic"})
 EMBEDDING = frozenset({"embedding"})
@@ -31,7 +31,7 @@ def card(fingerprint: str = "f" * 64, dimension: int = D) -> Card:
         "embedding": {"dimension": dimension},
         "semantic": {"dimension": S},
         "regions": {"boxes": BOXES, "penalty": 0.05},
-        "logos": {"boxes": LOGO_BOXES, "dimension": L, "background_pictures": BACKGROUND},
+        "logos": {"boxes": LOGO_BOXES, "dimension": L, "background": [BACKGROUND, BACKGROUND_WINDOWS]},
     }
 
 
@@ -43,7 +43,7 @@ def unit(*shape: int) -> Any:
 
 def background_of(pictures: Iterable[int]) -> Any:
     """The windows' vectors of background pictures that the host answers: each picture has its own."""
-    return np.stack([unit(100 + picture, len(LOGO_BOXES), L)[0] for picture in pictures])
+    return np.stack([unit(100 + picture, BACKGROUND_WINDOWS, L)[0] for picture in pictures])
 
 
 def encoded_strings(*strings: bytes) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.unit.embedding.model_host import (
     BACKGROUND,
+    BACKGROUND_WINDOWS,
     EMBEDDING,
-    LOGO_BOXES,
     PICTURE,
     L,
     ModelHost,
@@ -38,16 +38,16 @@ async def test_it_is_asked_for_in_parts_of_one_version_and_joined_in_order(
     fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, model: ModelInfo
 ) -> None:
     found = await embedder.background(model, 5)
-    assert found.shape == (BACKGROUND, len(LOGO_BOXES), L)
+    assert found.shape == (BACKGROUND, BACKGROUND_WINDOWS, L)
     assert found.dtype == np.float32
     assert np.allclose(found, background_of(range(BACKGROUND)))
     asked = [list(request.inputs["probe"].int_val) for request in fake_host.predictions]
-    assert asked == [[0, 1, 2, 3], [4, 5]]
+    assert asked == [list(range(32)), list(range(32, 64)), list(range(64, 70))], "no more than a host takes at once"
     specs = [request.model_spec for request in fake_host.predictions]
     assert [(spec.name, spec.signature_name, spec.version.value) for spec in specs] == [
         ("inception", "background", 1)
-    ] * 2
-    assert observer.batches == [4, 2]
+    ] * 3
+    assert observer.batches == [32, 32, 6]
 
 
 async def test_it_is_asked_for_once_for_a_model(
@@ -55,23 +55,23 @@ async def test_it_is_asked_for_once_for_a_model(
 ) -> None:
     first = await embedder.background(model, 5)
     assert await embedder.background(model, 5) is first
-    assert len(fake_host.predictions) == 2
+    assert len(fake_host.predictions) == 3
     fake_host.versions[1] = card("e" * 64)
     assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
     other = embedder.model
     assert other is not None
     assert await embedder.background(other, 5) is not first
-    assert len(fake_host.predictions) == 4, "another model has a background of its own"
+    assert len(fake_host.predictions) == 6, "another model has a background of its own"
 
 
 async def test_a_model_without_one_is_not_asked(fake_host: ModelHost, observer: Observer) -> None:
     said = card()
-    said["logos"]["background_pictures"] = 0
+    said["logos"]["background"] = [0, 0]
     fake_host.versions = {1: said}
     made = TfServingEmbedder(fake_host.address, "inception", observer=observer)
     await made.start()
     assert made.model is not None
-    assert (await made.background(made.model, 5)).shape == (0, len(LOGO_BOXES), L)
+    assert (await made.background(made.model, 5)).shape == (0, 0, L)
     assert not fake_host.predictions
     await made.close()
 
@@ -100,18 +100,18 @@ async def test_a_slow_host_is_left_in_time(fake_host: ModelHost, embedder: TfSer
 
 
 def not_of_unit_norm(response: Any) -> None:
-    values = np.full((4, len(LOGO_BOXES), L), 0.6, np.float32)
+    values = np.full((32, BACKGROUND_WINDOWS, L), 0.6, np.float32)
     response.outputs["background"].tensor_content = values.tobytes()
 
 
 def one_picture_less(response: Any) -> None:
-    response.outputs["background"].tensor_shape.dim[0].size = 3
-    response.outputs["background"].tensor_content = background_of(range(3)).tobytes()
+    response.outputs["background"].tensor_shape.dim[0].size = 31
+    response.outputs["background"].tensor_content = background_of(range(31)).tobytes()
 
 
 def one_window_less(response: Any) -> None:
-    response.outputs["background"].tensor_shape.dim[1].size = len(LOGO_BOXES) - 1
-    response.outputs["background"].tensor_content = background_of(range(4))[:, 1:].tobytes()
+    response.outputs["background"].tensor_shape.dim[1].size = 1
+    response.outputs["background"].tensor_content = background_of(range(32))[:, 1:].tobytes()
 
 
 def missing(response: Any) -> None:
@@ -122,8 +122,8 @@ def missing(response: Any) -> None:
     ("change", "said"),
     [
         (not_of_unit_norm, "not of unit norm"),
-        (one_picture_less, r"shape \[3, 3, 4\], expected \[4, 3, 4\]"),
-        (one_window_less, r"shape \[4, 2, 4\], expected \[4, 3, 4\]"),
+        (one_picture_less, r"shape \[31, 2, 4\], expected \[32, 2, 4\]"),
+        (one_window_less, r"shape \[32, 1, 4\], expected \[32, 2, 4\]"),
         (missing, "missing"),
     ],
 )

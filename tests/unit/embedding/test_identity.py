@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.embedding.model_host import BACKGROUND, LOGO_BOXES, L, card
+from tests.unit.embedding.model_host import BACKGROUND, BACKGROUND_WINDOWS, LOGO_BOXES, L, card
 
 from imagewarden_server.embedding.identity import ModelProblem, model_info
 from imagewarden_server.matching.types import Box
@@ -18,7 +18,7 @@ def test_a_card_says_who_the_model_is() -> None:
     assert (info.dimensions, info.semantic_dimensions) == (8, 16)
     assert info.regions == (Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5))
     assert info.region_penalty == 0.05
-    assert (info.logo_dimensions, info.background_pictures) == (L, BACKGROUND)
+    assert (info.logo_dimensions, info.background) == (L, (BACKGROUND, BACKGROUND_WINDOWS))
     assert info.logo_windows == (Box(0, 0, 0.2, 0.2), Box(0.1, 0, 0.3, 0.2), Box(0.2, 0.2, 1, 1))
 
 
@@ -36,7 +36,7 @@ def regions(boxes: list[list[float]], penalty: float = 0.05) -> dict[str, Any]:
 
 
 def logos(**change: Any) -> dict[str, Any]:
-    return {"boxes": LOGO_BOXES, "dimension": L, "background_pictures": BACKGROUND} | change
+    return {"boxes": LOGO_BOXES, "dimension": L, "background": [BACKGROUND, BACKGROUND_WINDOWS]} | change
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,13 @@ def logos(**change: Any) -> dict[str, Any]:
         ({"logos": logos(boxes=[])}, "no windows for logos"),
         ({"logos": logos(boxes=[[0, 0.5, 1, 0.5]])}, "no box"),
         ({"logos": logos(dimension=0)}, "dimensions"),
-        ({"logos": logos(background_pictures=-1)}, "-1 background pictures"),
-        ({"logos": logos(background_pictures=10_001)}, "10001 background pictures"),
-        ({"logos": {"boxes": LOGO_BOXES, "dimension": L}}, "KeyError.*background_pictures"),
+        ({"logos": logos(background=[-1, 2])}, r"background of \(-1, 2\)"),
+        ({"logos": logos(background=[2, -1])}, r"background of \(2, -1\)"),
+        ({"logos": logos(background=[10_001, 2])}, r"background of \(10001, 2\)"),
+        ({"logos": logos(background=[2, 10_001])}, r"background of \(2, 10001\)"),
+        ({"logos": logos(background=[2])}, "IndexError"),
+        ({"logos": logos(background=7)}, "TypeError"),
+        ({"logos": {"boxes": LOGO_BOXES, "dimension": L}}, "KeyError.*background"),
     ],
 )
 def test_a_card_that_makes_no_sense(change: dict[str, Any], said: str) -> None:
