@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imagewarden_server.embedding import _tfs
 from imagewarden_server.embedding.connection import Connection, GarbledAnswer
-from imagewarden_server.embedding.identity import OUTPUTS, SIDE, ModelProblem, check_signature, model_info
+from imagewarden_server.embedding.identity import OUTPUTS, SIDE, ModelProblem, check_signature, model_info, version_of
 from imagewarden_server.embedding.retry import ATTEMPTS, RetryBudget, backoff
 from imagewarden_server.embedding.tensors import TensorProblem, floats, text, write_pictures, write_probe
 from imagewarden_server.matching.errors import EmbeddingUnavailable
@@ -162,9 +162,8 @@ class TfServingEmbedder:
         if held is not None:
             return held
         until = time.monotonic() + time_limit
-        version = next((number for number, info in self._known.items() if info == model), None)
-        if version is None:
-            raise EmbeddingUnavailable(f"model {model.label} is no longer at {self._address}; try again")
+        # By its label: what is known of the versions is forgotten where a busy host was slow to say how it does.
+        version = version_of(model)
         shape = (len(model.logo_windows), model.logo_dimensions)
         parts = [np.empty((0, *shape), np.float32)]
         for begin in range(0, model.background_pictures, _BACKGROUND_PART):
@@ -182,8 +181,8 @@ class TfServingEmbedder:
                 raise EmbeddingUnavailable(
                     f"model {model.label} answered nonsense: {problem}; look at the model host {self._address}"
                 ) from problem
-        if self._known.get(version) != model:
-            raise _ModelChanged(f"the model at {self._address} changed while its background was read; try again")
+        if await self._learn(version, until) != model:
+            raise _ModelChanged(f"model {model.label} is no longer at {self._address}; try again")
         self._backgrounds = {model.fingerprint: np.concatenate(parts)}
         return self._backgrounds[model.fingerprint]
 

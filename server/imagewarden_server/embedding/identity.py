@@ -55,6 +55,11 @@ def model_info(name: str, version: int, card_json: bytes) -> ModelInfo:
     return info
 
 
+def version_of(info: ModelInfo) -> int:
+    """The version that `model_info` was told."""
+    return int(info.label.rpartition("@")[0].rpartition("/")[2])
+
+
 def _boxes(boxes: Sequence[Sequence[float]]) -> tuple[Box, ...]:
     return tuple(Box(*(float(edge) for edge in box)) for box in boxes)
 

@@ -148,20 +148,21 @@ async def test_a_model_that_is_no_longer_there_has_none(
 ) -> None:
     fake_host.versions = {2: card("e" * 64)}
     assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
-    with pytest.raises(EmbeddingUnavailable, match=r"inception/1@f+ is no longer at"):
+    with pytest.raises(EmbeddingUnavailable, match="NOT_FOUND"):
         await embedder.background(model, 5)
-    assert not fake_host.predictions
 
 
-async def test_a_model_that_changes_under_the_same_number_meanwhile_has_none(
-    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_another_model_under_the_same_number_is_noticed(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo, when: str
 ) -> None:
     async def another_comes(_request: Any) -> None:
         fake_host.versions[1] = card("e" * 64)
-        await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
 
+    if when == "before":
+        await another_comes(None)
     fake_host.before_answer = another_comes
-    with pytest.raises(EmbeddingUnavailable, match="changed while its background was read"):
+    with pytest.raises(EmbeddingUnavailable, match=r"inception/1@f+ is no longer at"):
         await embedder.background(model, 5)
     assert (await embedder.embed(PICTURE, EMBEDDING, 5)).model.fingerprint == "e" * 64
 
@@ -175,3 +176,11 @@ async def test_a_version_that_is_unloaded_on_the_way_is_said(
     fake_host.before_answer = away
     with pytest.raises(EmbeddingUnavailable, match="NOT_FOUND"):
         await embedder.background(model, 5)
+
+
+async def test_a_host_that_was_too_busy_to_say_how_it_does_is_asked_all_the_same(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    fake_host.garbage["status"] = b"\xff\xff\xff"
+    assert await eventually(lambda: embedder.model is None)
+    assert len(await embedder.background(model, 5)) == BACKGROUND
