@@ -226,7 +226,7 @@ def _card(
             "head_sha256": None if head is None else head.sha256,
             "dimension": dimension if head is None else head.dimension,
             "boxes": places.boxes if head is None else [list(box) for box in head.boxes],
-            "background_pictures": 0 if head is None else len(head.background),
+            "background": [0, 0] if head is None else list(head.background.shape[:2]),
         },
         "semantic": {"layer": layers.semantic, "pooling": "average", "dimension": layers.semantic_channels},
         "nsfw": {"classes": list(loaded.nsfw_classes)} if loaded.nsfw else None,

@@ -22,7 +22,7 @@ from imagewarden_serving.architectures import SIDE
 from imagewarden_serving.card import Windows
 from imagewarden_serving.decoding import decode_pictures
 from imagewarden_serving.logo_head import COARSE_LAYER, FINE_LAYER, LogoHead
-from imagewarden_serving.logo_windows import Grid, averaging
+from imagewarden_serving.logo_windows import Bands, Grid, bands
 from imagewarden_serving.logo_windows import quarters as logo_quarters
 from imagewarden_serving.projection import Projection
 from imagewarden_serving.weights import Loaded
@@ -113,13 +113,13 @@ def describe_copy(maps: Any, places: Windows, projection: Projection | None) -> 
 
 def describe_logos(fine: Any, coarse: Any, head: LogoHead) -> Any:
     """The logo vectors of two maps [N, H, W, C] of one input: [N, windows, D], of unit norm."""
-    quarters = _gem(fine, averaging(logo_quarters(head.boxes), FINE_GRID, SIDE))
+    quarters = _gem(fine, bands(logo_quarters(head.boxes), FINE_GRID, SIDE))
     channels = int(fine.shape[-1])
     side_by_side = tf.reshape(
         tf.transpose(tf.reshape(quarters, [-1, 4, len(head.boxes), channels]), [0, 2, 1, 3]),
         [-1, len(head.boxes), 4 * channels],
     )
-    whole = _gem(coarse, averaging(head.boxes, COARSE_GRID, SIDE))
+    whole = _gem(coarse, bands(head.boxes, COARSE_GRID, SIDE))
     held = {name: tf.constant(array) for name, array in head.arrays.items()}
     pooled = tf.concat([tf.math.l2_normalize(side_by_side, axis=-1), tf.math.l2_normalize(whole, axis=-1)], axis=-1)
     entered = tf.tensordot(pooled, held["input"], axes=1) + held["input_bias"]
@@ -128,11 +128,17 @@ def describe_logos(fine: Any, coarse: Any, head: LogoHead) -> Any:
     return tf.math.l2_normalize(straight + tf.tensordot(inner, held["output"], axes=1) + held["output_bias"], axis=-1)
 
 
-def _gem(maps: Any, weights: NDArray[np.float32]) -> Any:
-    """Generalised means of the cells of [N, H, W, C] by the weights [windows, H * W]: [N, windows, C]."""
+def _gem(maps: Any, over: Bands) -> Any:
+    """Generalised means of the cells of [N, H, W, C] over windows: [N, windows, C]."""
     clipped = tf.maximum(maps, _FLOOR)
-    flat = tf.reshape(clipped * clipped * clipped, [tf.shape(maps)[0], weights.shape[1], maps.shape[-1]])
-    return tf.pow(tf.einsum("rk,nkc->nrc", tf.constant(weights), flat), 1.0 / GEM_P)
+    cubes = clipped * clipped * clipped
+    count, most, cells = over.across.shape
+    # N is said, not left to be found: a picture of another size fails here and is not pooled into its neighbours.
+    rows = tf.matmul(tf.constant(over.down), tf.reshape(cubes, [tf.shape(maps)[0], cells, cells * maps.shape[-1]]))
+    banded = tf.reshape(rows, [tf.shape(maps)[0], count, cells, maps.shape[-1]])
+    means = tf.reshape(tf.matmul(tf.constant(over.across), banded), [tf.shape(maps)[0], count * most, maps.shape[-1]])
+    # The cube root: tf.pow takes three times as long.
+    return tf.exp(tf.math.log(tf.gather(means, tf.constant(over.places), axis=1)) * (1.0 / GEM_P))
 
 
 def _project(pooled: Any, projection: Projection | None) -> Any:

@@ -46,7 +46,8 @@ class LogoHead:
     Attributes:
         arrays: the eight matrices and biases by name, float32.
         boxes: the windows, left, top, right, bottom as fractions of the input.
-        background: the vectors of the windows of pictures without logos, float32 [pictures, windows, D], unit norm.
+        background: of pictures without logos the vectors of those windows that drawings of logos are most often most
+            like, float32 [pictures, windows, D], unit norm.
         record: how it was fitted.
         sha256: of all arrays, hexadecimal.
     """
@@ -105,7 +106,7 @@ def load_head(path: Path) -> LogoHead:
     chain = [arrays[name].shape for name in ("input", "hidden", "output")]
     if any(len(shape) != 2 for shape in chain) or chain[0][1] != chain[1][0] or chain[1][1] != chain[2][0]:
         raise LogoHeadError(f"{path} has matrices {chain}, which do not follow each other")
-    if edges.ndim != 2 or edges.shape[1] != 4 or background.ndim != 3 or background.shape[1] != len(edges):
+    if edges.ndim != 2 or edges.shape[1] != 4 or background.ndim != 3 or background.shape[2] != chain[2][1]:
         raise LogoHeadError(f"{path} has windows {edges.shape} and background {background.shape}")
     if not all(np.isfinite(one).all() for one in arrays.values()):
         raise LogoHeadError(f"{path} has values that are not finite")

@@ -29,7 +29,7 @@ _DEFAULT_SECONDS = 10.0
 _STATUS_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 _IN_FLIGHT = 32
-_BACKGROUND_PART = 4
+_BACKGROUND_PART = 32
 _REASON = 200
 
 
@@ -164,10 +164,11 @@ class TfServingEmbedder:
         until = time.monotonic() + time_limit
         # By its label: what is known of the versions is forgotten where a busy host was slow to say how it does.
         version = version_of(model)
-        shape = (len(model.logo_windows), model.logo_dimensions)
+        pictures, windows = model.background
+        shape = (windows, model.logo_dimensions)
         parts = [np.empty((0, *shape), np.float32)]
-        for begin in range(0, model.background_pictures, _BACKGROUND_PART):
-            numbers = range(begin, min(begin + _BACKGROUND_PART, model.background_pictures))
+        for begin in range(0, pictures, _BACKGROUND_PART):
+            numbers = range(begin, min(begin + _BACKGROUND_PART, pictures))
             request = _tfs.PredictRequest()
             request.model_spec.name = self._name
             request.model_spec.signature_name = "background"

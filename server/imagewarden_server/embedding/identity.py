@@ -43,10 +43,10 @@ def model_info(name: str, version: int, card_json: bytes) -> ModelInfo:
             regions=_boxes(card["regions"]["boxes"]),
             region_penalty=float(card["regions"]["penalty"]),
             logo_windows=_boxes(card["logos"]["boxes"]),
-            background_pictures=int(card["logos"]["background_pictures"]),
+            background=(int(card["logos"]["background"][0]), int(card["logos"]["background"][1])),
         )
     # A card may nest without end, or state a dimension of Infinity.
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ModelProblem(
             f"model {name!r} version {version} has no readable card ({type(error).__name__}: {error}); {_EXPORT}"
         ) from error
@@ -73,8 +73,8 @@ def _card_problem(info: ModelInfo) -> str:
         return f"its dimensions are {dimensions}"
     if not info.regions or not info.logo_windows:
         return "it has no regions, or no windows for logos"
-    if not (0 <= info.background_pictures <= _MOST_BACKGROUND and 0 <= info.region_penalty <= 1):
-        return f"it has {info.background_pictures} background pictures and a penalty of {info.region_penalty:g}"
+    if not (0 <= min(info.background) <= max(info.background) <= _MOST_BACKGROUND and 0 <= info.region_penalty <= 1):
+        return f"it has a background of {info.background} and a penalty of {info.region_penalty:g}"
     for box in (*info.regions, *info.logo_windows):
         if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
             return f"its region {[box.left, box.top, box.right, box.bottom]} is no box inside the picture"

@@ -9,6 +9,7 @@ ECCV 2008). The query's mirror image votes too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,8 @@ Arrays = Mapping[str, NDArray[Any]]
 ASSIGNED = 3
 """In how many of its nearest words a query's descriptor is looked for."""
 
-RADIUS = 22
-"""At most this many of 64 bits differ between signatures that are alike."""
+RADIUS = 18
+"""At most this many of 64 bits differ between signatures that are alike: see docs/local-features.md."""
 
 _SIGMA = 16.0
 _TURNS = 16
@@ -117,7 +118,7 @@ class LocalIndex:
             DuplicateKey: a key is there already, or given twice; nothing was added.
             WrongShape: features are not points float32 [n, 4] and descriptors uint8 [n, 128]; nothing was added.
         """
-        again = sorted({key for key in keys if key in self._place or list(keys).count(key) > 1})
+        again = sorted(key for key, times in Counter(keys).items() if times > 1 or key in self._place)
         if again:
             raise DuplicateKey(f"local features of key {again[0]} are there already, or twice among the new ones")
         for key, one in zip(keys, features, strict=True):

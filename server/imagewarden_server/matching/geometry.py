@@ -24,7 +24,7 @@ from imagewarden_server.media.types import LocalFeatures
 
 Floats = NDArray[np.float64]
 
-RATIO = 0.85
+RATIO = 0.8
 """A pair counts where its distance is under this part of the distance to the next like keypoint elsewhere."""
 
 _MAX_DISTANCE = 0.9
@@ -35,12 +35,12 @@ _LOG_SCALE = math.log(1.7)
 _SCALES = (0.05, 20.0)
 _STRETCH = 3.0
 _LOOSE = 0.05
-_TIGHT = 0.015
+_TIGHT = 0.01
 _FLOOR = 0.004
 _HYPOTHESES = 4
 _CELL = 1 / 64
 _THIN = 0.006
-_FULL_SHARE = 0.12
+_FULL_SHARE = 0.16
 """From this part of the keypoints on all inliers count: see docs/local-features.md."""
 
 

@@ -214,7 +214,7 @@ class ModelInfo:
         region_penalty: what is taken off a region's similarity, so that the best of all regions is as rarely alike by
             chance as the whole picture is.
         logo_windows: the boxes that the rows of `logos` were pooled over.
-        background_pictures: how many pictures without logos the model knows the windows of; 0: none.
+        background: how many pictures without logos the model knows, and how many windows of each; 0: none.
     """
 
     label: str
@@ -225,7 +225,7 @@ class ModelInfo:
     regions: tuple[Box, ...]
     region_penalty: float
     logo_windows: tuple[Box, ...]
-    background_pictures: int = 0
+    background: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

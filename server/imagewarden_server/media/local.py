@@ -14,6 +14,11 @@ EXTRACTOR = "rootsift-1"
 """Names everything that decides the features: those of another name are never compared with these."""
 
 KEYPOINTS = 300
+"""What is stored of a picture."""
+
+QUERY_KEYPOINTS = 500
+"""What a checked picture is asked for: more, since a copy may be a small part of it."""
+
 SIDE = 320
 
 DESCRIPTOR_SIZE = 128
