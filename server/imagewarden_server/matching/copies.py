@@ -34,19 +34,22 @@ class CopyDescriber:
         """
         views = await self._workers.run(_views, frames[0])
         views += [View(frame.model_input, None) for frame in frames[1:]]
-        answer = await self._embedder.embed(
-            np.stack([view.pixels for view in views]), frozenset({"embedding", "regions", "semantic"}), _EMBED_SECONDS
-        )
+        pixels = np.stack([view.pixels for view in views])
+        answer = await self._embedder.embed(pixels, frozenset({"embedding", "regions"}), _EMBED_SECONDS)
+        # One view is enough to rank by, and this output alone takes the whole network.
+        meaning = await self._embedder.embed(pixels[:1], frozenset({"semantic"}), _EMBED_SECONDS)
+        if answer.model.fingerprint != meaning.model.fingerprint:
+            raise EmbeddingUnavailable(f"the model changed to {meaning.model.label} meanwhile; try again")
         local = await self._workers.run(_local, frames)
-        return _signals(views, answer), local
+        return _signals(views, answer, meaning), local
 
 
 def _views(frame: Frame) -> list[View]:
     return media.copy_views(Image.fromarray(frame.small))
 
 
-def _signals(views: Sequence[View], answer: Embeddings) -> tuple[VectorSignal, ...]:
-    if answer.embedding is None or answer.regions is None or answer.semantic is None:
+def _signals(views: Sequence[View], answer: Embeddings, meaning: Embeddings) -> tuple[VectorSignal, ...]:
+    if answer.embedding is None or answer.regions is None or meaning.semantic is None:
         raise EmbeddingUnavailable(f"model {answer.model.label} did not give what was asked; look at the model host")
     boxes = answer.model.regions
     rows: list[Vectors] = []
@@ -58,8 +61,7 @@ def _signals(views: Sequence[View], answer: Embeddings) -> tuple[VectorSignal, .
     fingerprint = answer.model.fingerprint
     return (
         VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, fingerprint, np.stack(rows)),
-        # One is enough to rank by.
-        VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, fingerprint, answer.semantic[:1]),
+        VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, fingerprint, meaning.semantic),
     )
 
 

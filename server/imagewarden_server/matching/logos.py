@@ -21,7 +21,7 @@ PROTOTYPES = 8
 """How many vectors stand for all drawings of a logo: more find no more, see docs/evaluation.md."""
 
 # Photographs are seldom square, and the model sees every picture squeezed to a square.
-_SQUEEZES = (1.0, 2 / 3, 1.5)
+_SQUEEZES = (1.0, 2 / 3)
 _GAP = 0.03
 _SAME_SIZE = 1.1
 _ROUNDS = 10
@@ -57,11 +57,13 @@ class LogoDescriber:
         if model is None:
             raise EmbeddingUnavailable(self._embedder.problem)
         pictures, owners = await self._workers.run(_draw, renderings, model.logo_windows)
-        answer = await self._embedder.embed(pictures, frozenset({"logos", "semantic"}), _EMBED_SECONDS)
-        if answer.model.fingerprint != model.fingerprint:
-            raise EmbeddingUnavailable(f"the model changed to {answer.model.label} meanwhile; try again")
+        answer = await self._embedder.embed(pictures, frozenset({"logos"}), _EMBED_SECONDS)
+        # One drawing is enough to rank by, and this output alone takes the whole network.
+        meaning = await self._embedder.embed(pictures[:1], frozenset({"semantic"}), _EMBED_SECONDS)
+        if {answer.model.fingerprint, meaning.model.fingerprint} != {model.fingerprint}:
+            raise EmbeddingUnavailable(f"the model changed to {meaning.model.label} meanwhile; try again")
         background = await self._embedder.background(answer.model, _EMBED_SECONDS)
-        vectors = await self._workers.run(_signals, answer, owners, background)
+        vectors = await self._workers.run(_signals, answer, meaning, owners, background)
         return DescribedLogo(vectors, await self._workers.run(_local, renderings))
 
 
@@ -120,9 +122,9 @@ def _touch(one: Box, two: Box) -> bool:
 
 
 def _signals(
-    answer: Embeddings, owners: Sequence[tuple[int, int]], background: NDArray[np.float32]
+    answer: Embeddings, meaning: Embeddings, owners: Sequence[tuple[int, int]], background: NDArray[np.float32]
 ) -> tuple[VectorSignal, ...]:
-    if answer.logos is None or answer.semantic is None:
+    if answer.logos is None or meaning.semantic is None:
         raise EmbeddingUnavailable(f"model {answer.model.label} did not give what was asked; look at the model host")
     drawn = answer.logos[[picture for picture, _ in owners], [place for _, place in owners]]
     fingerprint = answer.model.fingerprint
@@ -133,7 +135,7 @@ def _signals(
             VectorSignal(SignalType.EMBEDDING, VectorSpace.LOGO, fingerprint, kept[place : place + 1], mean, deviation)
             for place, (mean, deviation) in enumerate(zip(means, deviations, strict=True))
         ),
-        VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, fingerprint, answer.semantic[:1]),
+        VectorSignal(SignalType.SEMANTIC, VectorSpace.SEMANTIC, fingerprint, meaning.semantic),
     )
 
 

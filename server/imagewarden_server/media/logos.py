@@ -21,7 +21,7 @@ _VISIBLE = 16
 # Mean difference of colour under which two drawings of a logo are the same.
 _SAME_COLOUR = 8.0
 # A logo in one colour: its ink and its ground.
-_FLAT = ((16, (255, 255, 255)), (255, (32, 32, 32)), (255, (128, 128, 128)), (16, (128, 128, 128)))
+_FLAT = ((16, (255, 255, 255)), (255, (32, 32, 32)))
 _THUMBNAIL_SIDE = 256
 
 Box = tuple[float, float, float, float]
@@ -50,7 +50,9 @@ def render_logo(data: bytes, limits: Limits) -> list[Rendering]:
     logo = np.asarray(trimmed)
     if (logo[..., 3] == 255).all():
         return [Rendering(one, _border_colour(one)) for one in _distinct([logo, _grey(logo)])]
-    whole = [Rendering(one, ground) for one in _distinct([logo, _grey(logo)]) for ground in _seen_on(one)]
+    colour, *grey = _distinct([logo, _grey(logo)])
+    whole = [Rendering(colour, ground) for ground in _seen_on(colour)]
+    whole += [Rendering(one, _seen_on(one)[0]) for one in grey]
     flat = [Rendering(_flat(logo, ink), ground) for ink, ground in _FLAT]
     return whole + flat
 
