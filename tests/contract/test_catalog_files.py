@@ -21,7 +21,7 @@ from imagewarden_server.catalog import CatalogError, SqlCatalog
 from imagewarden_server.catalog.errors import DamagedFeatures
 from imagewarden_server.catalog.tables import metadata
 from imagewarden_server.matching.policy import default_policy
-from imagewarden_server.matching.types import BankKind, HashSignal, NewEntry, SignalType, VectorSpace
+from imagewarden_server.matching.types import BankKind, HashSignal, NewEntry, SignalType, Threshold, VectorSpace
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -190,6 +190,19 @@ class TestMigrated:
         with sqlite3.connect(path) as database:
             indexes = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
         assert {"entries_by_key", "local_features_by_entry"} <= indexes
+        catalog.close()
+
+    def test_a_brand_bank_of_the_first_schema_begins_again_with_the_default_for_logos(self, path: Path) -> None:
+        first_schema(path)
+        thresholds = json.dumps({"embedding": [0.65, False], "pdq": [20, False]})
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE banks SET kind = 'brand', thresholds = ?", (thresholds,))
+        catalog = SqlCatalog.open(path)
+        policy = catalog.get_bank("abuse").policy
+        assert policy.thresholds[SignalType.PDQ] == Threshold(20)
+        default = default_policy(BankKind.BRAND)
+        assert policy.thresholds[SignalType.EMBEDDING] == default.thresholds[SignalType.EMBEDDING]
+        assert policy.thresholds[SignalType.COMBINED] == default.thresholds[SignalType.COMBINED]
         catalog.close()
 
     @pytest.mark.parametrize("old", [True, False])

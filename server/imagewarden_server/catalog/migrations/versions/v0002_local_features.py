@@ -27,6 +27,9 @@ def upgrade() -> None:
     )
     op.create_index("local_features_by_entry", "local_features", ["entry_key"])
     op.create_index("entries_by_key", "entries", ["bank_key", "key"])
+    # What was a cosine similarity is a number of standard deviations now: the old number would let everything pass. A
+    # threshold that is not stored is the kind's default.
+    op.execute("UPDATE banks SET thresholds = json_remove(thresholds, '$.embedding') WHERE kind = 'brand'")
 
 
 def downgrade() -> None:
