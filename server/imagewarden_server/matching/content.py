@@ -24,7 +24,7 @@ _LOCAL_SIGNALS = (SignalType.LOCAL,)
 # An entry may be the best of several views; more candidates than are answered let the signals correct each other.
 _LEAST_CANDIDATES = 16
 # So many of what each other signal finds are compared by local features too.
-_SUSPECTED = 6
+_SUSPECTED = 4
 
 
 class ContentComparer:
@@ -114,9 +114,11 @@ class ContentComparer:
         try:
             with walk.stage("vector_search"):
                 for query in queries:
-                    walk.candidates.note(
-                        await walk.within(self._workers.run(self._lookup.vectors, walk.scope, model, query, most))
-                    )
+                    seen = await walk.within(self._workers.run(self._lookup.vectors, walk.scope, model, query, most))
+                    walk.candidates.note(seen)
+                    # Of each search for itself: scores of copies and of logos have different units.
+                    best = sorted(seen, key=lambda one: -one.found.value)[:_SUSPECTED]
+                    walk.suspected += [one.entry for one in best]
                 await self._weigh(walk)
         except DeadlineInStage:
             walk.out_of_time("the vector search", _MODEL_SIGNALS)
@@ -132,10 +134,7 @@ class ContentComparer:
             return None
 
     async def _compare_local(self, walk: Walk, queries: list[LocalQuery]) -> None:
-        suspected = [
-            *walk.candidates.best(SignalType.PDQ, _SUSPECTED),
-            *walk.candidates.best(SignalType.EMBEDDING, _SUSPECTED),
-        ]
+        suspected = [*walk.candidates.best(SignalType.PDQ, _SUSPECTED), *walk.suspected]
         try:
             with walk.stage("local_search"):
                 walk.candidates.note(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ PROTOTYPES = 8
 # Photographs are seldom square, and the model sees every picture squeezed to a square.
 _SQUEEZES = (1.0, 2 / 3)
 _GAP = 0.03
+_LOCAL_DRAWINGS = 3
+_LOCAL_SIDE = 256
 _SAME_SIZE = 1.1
 _ROUNDS = 10
 _EMBED_SECONDS = 120.0
@@ -183,11 +185,11 @@ def without(vectors: Vectors, background: NDArray[np.float32]) -> tuple[list[flo
     return [float(value) for value in best.mean(0)], [float(value) for value in deviations]
 
 
-def _local(renderings: Iterable[Rendering]) -> tuple[LocalSignal, ...]:
-    """The local features of drawings that have any."""
+def _local(renderings: Sequence[Rendering]) -> tuple[LocalSignal, ...]:
+    """The local features of the first drawings: the logo in its colours, on the grounds that it can be seen on."""
     signals = []
-    for rendering in renderings:
-        features = media.extract(media.place_logo(rendering, [(0.05, 0.05, 0.95, 0.95)], side=256))
+    for rendering in renderings[:_LOCAL_DRAWINGS]:
+        features = media.extract(media.place_logo(rendering, [(0.05, 0.05, 0.95, 0.95)], side=_LOCAL_SIDE))
         if len(features.points):
             signals.append(LocalSignal(media.EXTRACTOR, features))
     return tuple(signals)

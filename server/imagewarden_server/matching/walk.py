@@ -47,6 +47,7 @@ class Walk:
         exact: matches by digest.
         candidates: the entries that the picture's pixels may show.
         pictured: the matches among the candidates, as of the last look.
+        suspected: the keys of the entries that the embedding finds likeliest.
         hashes: the PDQ bits that are compared: eight turns of each usable frame.
         hash_frames: the frame number of each.
     """
@@ -63,6 +64,7 @@ class Walk:
         self.frames: tuple[Frame, ...] = ()
         self.hashes: list[bytes] = []
         self.hash_frames: list[int] = []
+        self.suspected: list[int] = []
         self.model = ""
         left = request.deadline - time.monotonic()
         self.until = request.deadline - min(_RESERVE_SECONDS, max(left, 0.0) * _RESERVE_SHARE)
