@@ -45,7 +45,9 @@ class CopyDescriber:
 
 
 def _views(frame: Frame) -> list[View]:
-    return media.copy_views(Image.fromarray(frame.small))
+    views = media.copy_views(Image.fromarray(frame.small))
+    # The picture itself as a check gives it to the model: by way of `small` it would differ a little.
+    return [View(frame.model_input, None), *views[1:]]
 
 
 def _signals(views: Sequence[View], answer: Embeddings, meaning: Embeddings) -> tuple[VectorSignal, ...]:
