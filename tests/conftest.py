@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from imagewarden_serving import npm
 from tests.support.processes import Host, Server, end_what_is_left, start_host, start_server
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL_ROOT = ROOT / "var" / "model"
+# Another directory of models than the repository's own, for tests of a model that is not installed yet.
+MODEL_ROOT = Path(os.environ.get("IMAGEWARDEN_TEST_MODELS") or ROOT / "var" / "model")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from PIL import Image
-from tests.support.api import ALLOWED, BRAND, MATCH, NO_MATCH, PDQ, SHA256, UNDECIDED, Api
+from tests.support.api import ALLOWED, BRAND, EMBEDDING, LOCAL, MATCH, NO_MATCH, PDQ, SHA256, UNDECIDED, Api
 from tests.support.errors import fails
 from tests.support.heic import save_heic
 from tests.support.pictures import encoded, opened
@@ -277,7 +277,10 @@ def test_validation_alone_changes_nothing(api: Api, photographs: dict[str, bytes
         banks_pb.AddImageRequest(bank=bank, image=photographs["acanthus-mollis"], validate_only=True)
     )
     assert not previewed.revision
-    assert len(previewed.entry.signals) == 6
+    described = {signal.type: signal for signal in previewed.entry.signals}
+    assert len(described) == len(previewed.entry.signals) == 7
+    assert described[EMBEDDING].views == 12
+    assert described[LOCAL].keypoints > 100
     api.banks.RegisterLogo(
         banks_pb.RegisterLogoRequest(bank=brand, brand="x", images=[photographs["acanthus-mollis"]], validate_only=True)
     )

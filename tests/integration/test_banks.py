@@ -39,7 +39,7 @@ def test_a_bank_answers_complete(api: Api) -> None:
     assert made.policy.action == types.ACTION_BLOCK
     thresholds = {one.signal: one.threshold for one in made.policy.thresholds}
     assert thresholds[PDQ] == 31
-    assert set(thresholds) == {1, 2, 3, 4, 5}
+    assert set(thresholds) == set(types.SignalType.values()) - {0, types.SIGNAL_TYPE_SEMANTIC}
     assert made == api.banks.GetBank(banks_pb.GetBankRequest(name="banks/abuse")).bank
     assert made.create_time.seconds > 0
 

@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tests.support.api import EMBEDDING, MATCH, SHA256, Api
-from tests.support.pictures import tiles
+from tests.support.api import COMBINED, EMBEDDING, LOCAL, MATCH, SHA256, Api, evidence_of, without
+from tests.support.pictures import cropped, encoded, opened, tiles
 from tests.support.processes import Host, launch_server
 
 from imagewarden.v1 import bank_service_pb2 as banks_pb
@@ -42,14 +42,48 @@ def test_two_thousand_pictures_are_found_again_after_kill_9(
                 assert checked.verdict == MATCH
                 assert checked.matches[0].entry == entries[number]
                 assert checked.matches[0].signal == SHA256
-            # The vectors came back too: found by embedding alone, from the stored rows, without the model's help.
+            # The vectors and the local features came back too, from the stored rows, without the model's help.
             for number in range(0, PICTURES, 50):
                 whole = api.check(pictures[number], exhaustive=True, max_matches=100)
-                found = {match.entry for match in whole.matches if match.signal == EMBEDDING}
-                assert entries[number] in found
+                found = {match.entry: evidence_of(match) for match in whole.matches if match.evidence}
+                assert found[entries[number]][EMBEDDING].value > 0.99
+                described = api.banks.GetEntry(banks_pb.GetEntryRequest(name=entries[number])).entry.signals
+                keypoints = sum(signal.keypoints for signal in described)
+                # Of the geometric check's own making: it counts places, of which a plain tile has few.
+                assert keypoints < 100 or found[entries[number]][LOCAL].reached
     finally:
         server.terminate()
     assert "rebuilt" in server.log.read_text()
+
+
+@pytest.mark.model
+def test_local_features_are_the_same_after_kill_9_a_rebuild_and_a_snapshot(
+    host: Host, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    names = sorted(photographs)
+    crops = {name: encoded(cropped(opened(photographs[name]), 0.5), quality=90) for name in names}
+    nobody = f"unix:{tmp_path}/nobody.sock"
+
+    def found(api: Api) -> dict[str, tuple[str, float, list[float]]]:
+        matches = {name: api.check(crops[name]).matches for name in names}
+        assert all(len(one) == 1 and one[0].signal == LOCAL for one in matches.values())
+        return {name: (one.entry, one.score, list(one.transform.coefficients)) for name, (one,) in matches.items()}
+
+    server = launch_server(tmp_path / "state", host.address, tmp_path)
+    with Api(server.address) as api:
+        bank = api.create_bank("abuse", policy=without(EMBEDDING, COMBINED))
+        entries = {name: api.add_image(bank, photographs[name]).entry.name for name in names}
+        before = found(api)
+    assert {name: one[0] for name, one in before.items()} == entries
+    server.kill()
+    # Without the model: what is found then is what was stored.
+    for how in ("rebuilt", "snapshot"):
+        server.log.unlink()
+        server = launch_server(tmp_path / "state", nobody, tmp_path)
+        with Api(server.address) as api:
+            assert found(api) == before
+        assert server.terminate() == 0
+        assert f'"how": "{how}"' in server.log.read_text()
 
 
 def test_changes_survive_kills_at_any_moment(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from imagewarden_server.matching.errors import EmbeddingUnavailable
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
-ALL = frozenset({"embedding", "regions", "semantic"})
+ALL = frozenset({"embedding", "regions", "logos", "semantic"})
 EMBEDDING = frozenset({"embedding"})
 
 
@@ -50,6 +50,9 @@ def test_the_model_is_the_one_whose_card_lies_beside_it(embedder: TfServingEmbed
         card["semantic"]["dimension"],
     )
     assert [[box.left, box.top, box.right, box.bottom] for box in model.regions] == card["regions"]["boxes"]
+    assert model.region_penalty == card["regions"]["penalty"]
+    assert [[box.left, box.top, box.right, box.bottom] for box in model.logo_windows] == card["logos"]["boxes"]
+    assert (model.logo_dimensions, list(model.background)) == (card["logos"]["dimension"], card["logos"]["background"])
 
 
 async def test_real_pictures_have_their_own_vectors(embedder: TfServingEmbedder, pictures: NDArray[np.uint8]) -> None:
@@ -57,11 +60,13 @@ async def test_real_pictures_have_their_own_vectors(embedder: TfServingEmbedder,
     model = answer.model
     assert answer.embedding is not None
     assert answer.regions is not None
+    assert answer.logos is not None
     assert answer.semantic is not None
+    assert answer.logos.shape == (3, len(model.logo_windows), model.logo_dimensions)
     assert answer.embedding.shape == (3, model.dimensions)
     assert answer.regions.shape == (3, len(model.regions), model.dimensions)
     assert answer.semantic.shape == (3, model.semantic_dimensions)
-    for vectors in (answer.embedding, answer.regions, answer.semantic):
+    for vectors in (answer.embedding, answer.regions, answer.logos, answer.semantic):
         assert np.allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-4)
     again = (await embedder.embed(recompressed(pictures), EMBEDDING, 60)).embedding
     assert again is not None
@@ -77,6 +82,17 @@ def recompressed(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
         Image.fromarray(picture).save(file, "JPEG", quality=60)
         changed.append(np.asarray(Image.open(file)))
     return np.stack(changed)
+
+
+async def test_the_model_brings_pictures_without_logos_along(embedder: TfServingEmbedder) -> None:
+    model = embedder.model
+    assert model is not None
+    found = await embedder.background(model, 60)
+    assert found.shape == (*model.background, model.logo_dimensions)
+    assert model.background[0] >= 32, "a mean and a deviation of fewer would say little"
+    assert np.allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-4)
+    likeness = found.reshape(len(found), -1) @ found.reshape(len(found), -1).T
+    assert np.triu(likeness, 1).max() < 0.99 * likeness.max(), "each is a picture of its own"
 
 
 async def test_company_changes_no_vector(embedder: TfServingEmbedder, pictures: NDArray[np.uint8]) -> None:

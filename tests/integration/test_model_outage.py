@@ -11,7 +11,20 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.api import BRAND, EMBEDDING, MATCH, NO_MATCH, UNDECIDED, Api
+from PIL import Image
+from tests.support.api import (
+    BRAND,
+    COMBINED,
+    EMBEDDING,
+    LOCAL,
+    MATCH,
+    NO_MATCH,
+    PDQ,
+    UNDECIDED,
+    Api,
+    evidence_of,
+    without,
+)
 from tests.support.errors import fails
 from tests.support.pictures import cropped, encoded, opened
 from tests.support.processes import Host, launch_host, launch_server
@@ -39,10 +52,21 @@ def test_a_model_host_that_dies_and_comes_back(model_base: Path, photographs: di
     try:
         with Api(server.address) as api:
             bank, brand = api.create_bank("abuse"), api.create_bank("brand", BRAND)
-            api.add_image(bank, picture)
-            assert api.check(crop).matches[0].signal == EMBEDDING
+            by_model = api.create_bank("model", policy=without(LOCAL, COMBINED))
+            for one in (bank, by_model):
+                api.add_image(one, picture)
+            assert api.check(crop, banks=[by_model]).matches[0].signal == EMBEDDING
             host.kill()
-            answer = api.check(crop, on_undecided=types.ACTION_REVIEW)
+            found = api.check(crop, banks=[bank])
+            assert (found.verdict, found.action) == (MATCH, types.ACTION_BLOCK), "local features need no model"
+            assert found.matches[0].signal == LOCAL
+            assert set(evidence_of(found.matches[0])) == {PDQ, LOCAL, COMBINED}
+            assert [one.code for one in found.undecided_reasons] == [types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE]
+            turned = encoded(opened(picture).transpose(Image.Transpose.TRANSVERSE))
+            found = api.check(turned, banks=[bank])
+            assert (found.verdict, found.matches[0].signal) == (MATCH, PDQ)
+            assert api.check(photographs["acanthus-mollis"], banks=[bank]).verdict == UNDECIDED
+            answer = api.check(crop, banks=[by_model], on_undecided=types.ACTION_REVIEW)
             assert (answer.verdict, answer.action) == (UNDECIDED, types.ACTION_REVIEW), "never NO_MATCH"
             (reason,) = answer.undecided_reasons
             assert reason.code == types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE
@@ -61,7 +85,9 @@ def test_a_model_host_that_dies_and_comes_back(model_base: Path, photographs: di
                 assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "EMBEDDING_UNAVAILABLE")
                 assert failure.retry_seconds == 1
             host = launch_host(model_base, tmp_path, port)
-            assert eventually(lambda: api.check(crop).verdict == MATCH), "and all is well again, without a restart"
+            assert eventually(lambda: api.check(crop, banks=[by_model]).verdict == MATCH), (
+                "and all is well again, without a restart"
+            )
     finally:
         server.terminate()
         host.terminate()
@@ -86,7 +112,7 @@ def test_vectors_of_another_model_are_never_compared(
     crop = encoded(cropped(opened(picture), 0.7))
     try:
         with Api(server.address) as api:
-            bank = api.create_bank("abuse")
+            bank = api.create_bank("abuse", policy=without(LOCAL, COMBINED))
             api.add_image(bank, picture)
             first = api.check(crop)
             assert first.verdict == MATCH
@@ -97,7 +123,7 @@ def test_vectors_of_another_model_are_never_compared(
             assert answer.verdict == UNDECIDED, "the banned picture's vectors are of the model before"
             assert answer.undecided_reasons[0].code == types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE
             assert first.model_version.partition("@")[2] in answer.undecided_reasons[0].message
-            fresh = api.create_bank("fresh")
+            fresh = api.create_bank("fresh", policy=without(LOCAL, COMBINED))
             api.add_image(fresh, other)
             found = api.check(encoded(cropped(opened(other), 0.7)), banks=[fresh])
             assert (found.verdict, found.matches[0].signal) == (MATCH, EMBEDDING)

@@ -18,6 +18,9 @@ OPTIONS = [("grpc.max_send_message_length", 128 * 2**20), ("grpc.max_receive_mes
 BANNED, BRAND, ALLOWED = types.BANK_KIND_BANNED, types.BANK_KIND_BRAND, types.BANK_KIND_ALLOWED
 MATCH, NO_MATCH, UNDECIDED = types.VERDICT_MATCH, types.VERDICT_NO_MATCH, types.VERDICT_UNDECIDED
 SHA256, PDQ, EMBEDDING = types.SIGNAL_TYPE_SHA256, types.SIGNAL_TYPE_PDQ, types.SIGNAL_TYPE_EMBEDDING
+LOCAL, COMBINED = types.SIGNAL_TYPE_LOCAL, types.SIGNAL_TYPE_COMBINED
+CONTENT = {EMBEDDING, LOCAL, COMBINED}
+"""The signals of what a picture shows: which of them names a match first is the road's affair."""
 
 
 class Api:
@@ -62,3 +65,17 @@ class Api:
 
     def check(self, image: bytes, timeout: float = 30, **options: object) -> CheckImageResponse:
         return self.moderation.CheckImage(CheckImageRequest(image=image, **options), timeout=timeout)  # type: ignore[arg-type]  # short cut
+
+
+def without(*signals: types.SignalType.ValueType, **thresholds: float) -> types.Policy:
+    """A policy that does not compare some signals; `thresholds` sets those of others, by their names."""
+    values = {types.SIGNAL_TYPE_LOCAL: 12.0}
+    said = [types.SignalThreshold(signal=one, threshold=values.get(one, 0.5), disabled=True) for one in signals]
+    for name, value in thresholds.items():
+        said.append(types.SignalThreshold(signal=types.SignalType.Value(f"SIGNAL_TYPE_{name}"), threshold=value))
+    return types.Policy(thresholds=said)
+
+
+def evidence_of(match: types.Match) -> dict[types.SignalType.ValueType, types.Evidence]:
+    """What each compared signal said of a match, by signal."""
+    return {one.signal: one for one in match.evidence}

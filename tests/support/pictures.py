@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageStat
 
+Box = tuple[float, float, float, float]
+
 
 def opened(data: bytes) -> Image.Image:
     """A photograph as RGB pixels."""
@@ -36,6 +38,24 @@ def pasted(image: Image.Image, logo: Image.Image, share: float, place: tuple[flo
     scene = image.copy()
     scene.paste(drawn, (round(place[0] * image.width - width / 2), round(place[1] * image.height - height / 2)), drawn)
     return scene
+
+
+def inset(image: Image.Image, scene: Image.Image, box: Box) -> Image.Image:
+    """A picture drawn into a box of a scene, given as left, top, right, bottom fractions; its shape is not kept."""
+    width, height = scene.size
+    left, top, right, bottom = (round(edge * side) for edge, side in zip(box, (width, height) * 2, strict=True))
+    drawn = scene.copy()
+    drawn.paste(image.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
+    return drawn
+
+
+def overlap(region: Any, box: Box) -> float:
+    """Intersection over union of a match's region and a box."""
+    left, top = max(region.left, box[0]), max(region.top, box[1])
+    right, bottom = min(region.right, box[2]), min(region.bottom, box[3])
+    common = max(0.0, right - left) * max(0.0, bottom - top)
+    areas = (region.right - region.left) * (region.bottom - region.top) + (box[2] - box[0]) * (box[3] - box[1])
+    return float(common / (areas - common))
 
 
 def tiles(photographs: list[bytes], count: int, side: int, seed: int) -> list[bytes]:
