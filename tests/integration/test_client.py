@@ -67,6 +67,11 @@ def test_a_check_says_what_was_asked_and_tells_all_that_was_answered(service: Fa
                     external_id="case-1",
                     brand="Acme",
                     labels=["a", "b"],
+                    evidence=[
+                        types.Evidence(signal=types.SIGNAL_TYPE_EMBEDDING, value=0.91, reached=True),
+                        types.Evidence(signal=types.SIGNAL_TYPE_LOCAL, value=9),
+                    ],
+                    transform=types.Transform(coefficients=[0.5, 0, 0.25, 0, 0.5, 0.5], mirrored=True),
                 )
             ],
             undecided_reasons=[
@@ -85,6 +90,7 @@ def test_a_check_says_what_was_asked_and_tells_all_that_was_answered(service: Fa
         banks=["abuse", "banks/brands"],
         max_matches=3,
         exhaustive=True,
+        thorough=True,
         on_undecided="review",
         at_least_revision="r6",
         context={"upload": "42"},
@@ -109,6 +115,11 @@ def test_a_check_says_what_was_asked_and_tells_all_that_was_answered(service: Fa
                 external_id="case-1",
                 brand="Acme",
                 labels=("a", "b"),
+                evidence=(
+                    iw.Evidence(iw.SignalType.EMBEDDING, 0.91, reached=True),
+                    iw.Evidence(iw.SignalType.LOCAL, 9.0, reached=False),
+                ),
+                transform=iw.Transform((0.5, 0.0, 0.25, 0.0, 0.5, 0.5), mirrored=True),
             ),
         ),
         undecided_reasons=(iw.UndecidedReason(iw.UndecidedCode.DEADLINE, "no time", (iw.SignalType.LOCAL,)),),
@@ -124,6 +135,7 @@ def test_a_check_says_what_was_asked_and_tells_all_that_was_answered(service: Fa
             banks=["banks/abuse", "banks/brands"],
             max_matches=3,
             exhaustive=True,
+            thorough=True,
             on_undecided=types.ACTION_REVIEW,
             at_least_revision="r6",
             context={"upload": "42"},
@@ -552,12 +564,14 @@ def test_pictures_and_logos_are_added_with_what_is_said_of_them(service: FakeSer
         signals=[
             types.Signal(type=types.SIGNAL_TYPE_PDQ, hex=SHA256, quality=-1),
             types.Signal(type=types.SIGNAL_TYPE_EMBEDDING, views=4, dimensions=768, model_version="m"),
+            types.Signal(type=types.SIGNAL_TYPE_LOCAL, views=1, keypoints=300, model_version="x"),
         ],
     )
     service.answer("AddImage", banks_pb.AddImageResponse(entry=entry, revision="r1", warnings=["plain"]))
     change = client.add_image("x", PICTURE, external_id="e", labels=["l"], metadata={"k": "v"}, source="s")
     assert (change.revision, change.warnings, change.entry.state) == ("r1", ("plain",), iw.EntryState.ACTIVE)
-    assert [signal.quality for signal in change.entry.signals] == [None, None]
+    assert [signal.quality for signal in change.entry.signals] == [None, None, None]
+    assert [signal.keypoints for signal in change.entry.signals] == [0, 0, 300]
     sent = service.calls["AddImage"][0]
     assert sent.entry == types.Entry(external_id="e", labels=["l"], metadata={"k": "v"}, source="s")
     service.answer("RegisterLogo", banks_pb.RegisterLogoResponse(entry=entry, revision="r2"))

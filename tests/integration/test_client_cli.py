@@ -78,6 +78,13 @@ def answers(request: pb.CheckImageRequest, _: Any) -> Any:
             external_id="case-1",
         )
         return pb.CheckImageResponse(verdict=types.VERDICT_MATCH, action=types.ACTION_BLOCK, matches=[match])
+    if request.image == b"inside":
+        inside = types.Match(
+            bank="banks/abuse", bank_kind=types.BANK_KIND_BANNED, signal=types.SIGNAL_TYPE_LOCAL, score=40, threshold=12
+        )
+        inside.action = types.ACTION_REVIEW
+        inside.evidence.add(signal=types.SIGNAL_TYPE_LOCAL, value=40, reached=True)
+        return pb.CheckImageResponse(verdict=types.VERDICT_MATCH, action=types.ACTION_REVIEW, matches=[inside])
     if request.image == b"odd":
         reason = types.UndecidedReason(code=types.UNDECIDED_CODE_UNDECODABLE, message="no picture")
         return pb.CheckImageResponse(
@@ -166,6 +173,19 @@ def test_json_is_one_object_a_picture_in_order(service: FakeService, run: Run, f
         types.ACTION_BLOCK,
         "r",
     )
+
+
+def test_local_features_are_counted_in_inliers(service: FakeService, run: Run, folder: Path) -> None:
+    service.answer("CheckImage", answers)
+    (folder / "inside.jpg").write_bytes(b"inside")
+    code, out, _ = run("check", folder / "inside.jpg", "--thorough")
+    assert code == 3
+    assert "40 inliers" in out
+    assert "12 inliers" in out
+    assert service.calls["CheckImage"][0].thorough
+    shown = json.loads(run("check", folder / "inside.jpg", "--json")[1])
+    assert not service.calls["CheckImage"][1].thorough
+    assert shown["matches"][0]["evidence"] == [{"signal": "local", "value": 40.0, "reached": True}]
 
 
 def test_an_unreachable_service_is_exit_code_4_and_soon(run: Run, folder: Path) -> None:

@@ -56,6 +56,15 @@ def test_health_without_the_model(server_without_model: Server) -> None:
     assert get(server_without_model.http, "/anything")[0] == 404
 
 
+def metrics(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample, by its name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(get(server.http, "/metrics")[1])
+        for sample in family.samples
+    }
+
+
 @pytest.mark.model
 def test_health_and_metrics_with_the_model(server: Server, photographs: dict[str, bytes]) -> None:
     assert health(server.address, "imagewarden.v1.ModerationService") == SERVING
@@ -68,17 +77,17 @@ def test_health_and_metrics_with_the_model(server: Server, photographs: dict[str
         api.check(b"junk")
         with fails():
             api.check(b"")
-    body = get(server.http, "/metrics")[1]
-    samples = {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(body)
-        for sample in family.samples
-    }
 
     def value(name: str, **labels: str) -> float:
         return samples[name, tuple(sorted(labels.items()))]
 
     call = {"grpc_type": "unary", "grpc_service": "imagewarden.v1.ModerationService", "grpc_method": "CheckImage"}
+    # A call is counted when it has ended, which a caller may know before.
+    deadline = time.monotonic() + 10
+    samples = metrics(server)
+    while value("grpc_server_handling_seconds_count", **call) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        samples = metrics(server)
     assert value("grpc_server_handled_total", **call, grpc_code="OK") == 3
     assert value("grpc_server_handled_total", **call, grpc_code="INVALID_ARGUMENT") == 1
     assert value("grpc_server_handling_seconds_count", **call) == 4
