@@ -19,17 +19,16 @@ from imagewarden_server.media.local import extract, mirrored
 from imagewarden_server.media.types import LocalFeatures
 
 SOURCES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")
-TILES = 9
 
 
 @functools.cache
 def tiles() -> list[Image.Image]:
-    """Pictures of their own: nine parts of each of six photographs."""
+    """Pictures of their own: four quarters of each of six photographs."""
     made = []
     for name in SOURCES:
         with Image.open(Path(skimage.__file__).parent / "data" / name) as opened:
-            image = opened.convert("RGB").resize((900, 600))
-        made += [image.crop((x, y, x + 300, y + 200)) for y in (0, 200, 400) for x in (0, 300, 600)]
+            image = opened.convert("RGB").resize((600, 400))
+        made += [image.crop((x, y, x + 300, y + 200)) for y in (0, 200) for x in (0, 300)]
     return made
 
 
