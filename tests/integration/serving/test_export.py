@@ -24,7 +24,7 @@ from imagewarden_serving.weights import load
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
-DESCRIPTORS = ("embedding", "regions", "semantic")
+DESCRIPTORS = ("embedding", "regions", "logos", "semantic")
 CONVOLUTIONS_TO_MIXED3 = 30
 CONVOLUTIONS = 94
 
@@ -73,7 +73,9 @@ def test_the_files_are_those_that_a_model_server_reads(exported: ExportResult) -
 
 
 def test_signatures_have_the_batch_in_front_and_the_dtypes_promised(model: SavedModel) -> None:
-    default, encoded, describe = (model.signatures[name] for name in ("serving_default", "encoded", "describe"))
+    default, encoded, describe, background = (
+        model.signatures[name] for name in ("serving_default", "encoded", "describe", "background")
+    )
 
     def said(tensors: Any) -> dict[str, tuple[int, list[int]]]:
         return {name: (one.dtype, [int(side.size) for side in one.tensor_shape.dim]) for name, one in tensors.items()}
@@ -81,6 +83,7 @@ def test_signatures_have_the_batch_in_front_and_the_dtypes_promised(model: Saved
     outputs = {
         "embedding": (tf.float32.as_datatype_enum, [-1, 768]),
         "regions": (tf.float32.as_datatype_enum, [-1, 88, 768]),
+        "logos": (tf.float32.as_datatype_enum, [-1, 88, 768]),
         "semantic": (tf.float32.as_datatype_enum, [-1, 2048]),
         "nsfw": (tf.float32.as_datatype_enum, [-1, 5]),
     }
@@ -89,6 +92,7 @@ def test_signatures_have_the_batch_in_front_and_the_dtypes_promised(model: Saved
     assert said(describe.inputs) == {"probe": (tf.int32.as_datatype_enum, [-1])}
     assert said(default.outputs) == said(encoded.outputs) == outputs
     assert said(describe.outputs) == {"card": (tf.string.as_datatype_enum, [-1])}
+    assert said(background.inputs) == {"probe": (tf.int32.as_datatype_enum, [-1])}
     assert {one.method_name for one in model.signatures.values()} == {"tensorflow/serving/predict"}
 
 
@@ -142,6 +146,13 @@ def test_copies_are_nearer_than_other_photographs(
     found = model.run("serving_default", np.stack(copies), ("embedding",))["embedding"]
     similarity = found @ answers["embedding"].T
     assert (similarity.argmax(axis=1) == np.arange(len(pictures))).all()
+
+
+def test_without_a_head_the_logo_vectors_are_the_regions(answers: dict[str, Array], exported: ExportResult) -> None:
+    np.testing.assert_array_equal(answers["logos"], answers["regions"])
+    logos, regions = exported.card["logos"], exported.card["regions"]
+    assert (logos["head_sha256"], logos["background"]) == (None, [0, 0])
+    assert (logos["boxes"], logos["dimension"]) == (regions["boxes"], 768)
 
 
 def test_a_picture_s_answer_depends_on_no_neighbour(
@@ -275,8 +286,17 @@ def test_the_warm_up_requests_run(model: SavedModel, exported: ExportResult) -> 
         assert all(len(rows) == 1 for rows in answer.values())
         filters.append(outputs)
         signatures.add(request.model_spec.signature_name)
-    assert signatures == {"serving_default", "encoded", "describe"}
-    assert ("embedding", "regions") in filters
+    assert signatures == {"serving_default", "encoded", "describe"}, "a background is only read, where there is one"
+    # What the server asks for: of a check with copies, with logos, with both; of adding a picture, a logo; of a search.
+    for outputs in (
+        ("embedding", "regions"),
+        ("logos",),
+        ("embedding", "logos", "regions"),
+        ("embedding", "regions", "semantic"),
+        ("logos", "semantic"),
+        ("semantic",),
+    ):
+        assert outputs in filters
 
 
 class Stopped(Exception):

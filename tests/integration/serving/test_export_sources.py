@@ -66,6 +66,7 @@ def test_a_keras_file_of_another_architecture_is_exported(
     assert {name: rows.shape for name, rows in found.items()} == {
         "embedding": (2, 64),
         "regions": (2, 10, 64),
+        "logos": (2, 10, 64),
         "semantic": (2, semantic),
     }
     for rows in found.values():
