@@ -14,7 +14,7 @@ FILE_NAME = "model_card.json"
 GRID = 17
 """Window sizes are said in cells of a map of this side, Inception v3's mixed3; other maps scale them."""
 
-WINDOW_SIZES = (12, 9, 6, 4)
+WINDOW_SIZES = (12, 9, 6)
 """The default window sizes of `regions`."""
 
 _DECISIVE = ("architecture", "input", "embedding", "regions", "logos", "semantic", "nsfw")
@@ -46,7 +46,7 @@ class Windows:
 def windows(cells: int, sizes: Sequence[int] = WINDOW_SIZES) -> Windows:
     """The whole map, then square windows at strides of about half a window, both edges covered.
 
-    On mixed3's 17 cells the default sizes make 1 + 4 + 9 + 25 + 49 = 88 windows.
+    On mixed3's 17 cells the default sizes make 1 + 4 + 9 + 25 = 39 windows.
 
     Args:
         cells: the map's side in cells.

@@ -31,7 +31,7 @@ nsfwjs: for `export(projection=BUNDLED_PROJECTION)`. Other weights or another la
 BUNDLED_LOGO_HEAD = Path(__file__).parent / "data" / "inception_v3-logos.npz"
 """The logo head that comes with the package, fitted by `imagewarden model fit-logos` on the weights of nsfwjs."""
 
-REGION_PENALTY = 0.05
+REGION_PENALTY = 0.03
 """What a check takes off the similarity of a region, so that the best of all is as rarely alike by chance as the whole
 picture: measured in docs/evaluation.md."""
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from imagewarden_serving import card as cards
 
 
-def test_the_default_windows_over_mixed3_are_88_with_the_whole_map_first() -> None:
+def test_the_default_windows_over_mixed3_are_39_with_the_whole_map_first() -> None:
     made = cards.windows(17)
-    assert made.sizes == (17, 12, 9, 6, 4)
-    assert [sum(size == one for _, _, size in made.places) for one in made.sizes] == [1, 4, 9, 25, 49]
-    assert len(made.places) == 88
+    assert made.sizes == (17, 12, 9, 6)
+    assert [sum(size == one for _, _, size in made.places) for one in made.sizes] == [1, 4, 9, 25]
+    assert len(made.places) == 39
     assert made.places[0] == (0, 0, 17)
     assert made.boxes[0] == [0.0, 0.0, 1.0, 1.0]
     # Row by row: the second window of the second row of 12 x 12 is the last of its size.
