@@ -220,7 +220,7 @@ def test_a_thorough_check_finds_what_is_small_and_takes_six_passes(
     thorough = passes(server)
     assert (thorough[0] - plain[0], thorough[1] - plain[1]) == (1, 6), "one request more, of six pictures"
     assert answer.verdict == MATCH
-    assert overlap(answer.matches[0].region, small) > 0.4
+    assert overlap(answer.matches[0].region, small) > 0.25, "by a window, which fits as well as windows do"
     other = encoded(pictures["motorcycle_left.png"], quality=90)
     assert api.check(other, banks=["banks/eager"], thorough=True).verdict == NO_MATCH
 
