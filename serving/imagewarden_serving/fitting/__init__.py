@@ -65,7 +65,8 @@ def fit(
 
     Args:
         directories: where the photographs are.
-        out: the .npz to write: `mean` [C], `matrix` [C, D] and `record`, a JSON text of how it was made.
+        out: the .npz to write: `mean` [C], `matrix` [C, D], `background` [pictures, 5, D] (the descriptors of the
+            pictures themselves, to normalise scores by), and `record`, a JSON text of how it was made.
         recipe: how to fit.
         say: told what is done, a line each.
         progress: told how many pictures of how many are done.
@@ -108,7 +109,7 @@ def fit(
             **{name: metadata.version(name) for name in ("imagewarden", "tensorflow", "numpy", "pillow")},
         },
     }
-    whitening.save(learned, record, out)
+    whitening.save(learned, learned.project(collected.background), record, out)
     return record
 
 

@@ -34,10 +34,12 @@ class Samples:
     Attributes:
         features: float16 [n, C], of unit norm.
         pictures: int32 [n], the number of the picture that is seen.
+        background: float16 [pictures, windows, C], of each picture as it is: all of it, and its four corners.
     """
 
     features: NDArray[np.float16]
     pictures: NDArray[np.int32]
+    background: NDArray[np.float16]
 
 
 def windows(cells: int) -> list[Window]:
@@ -68,17 +70,30 @@ def collect(
     others = [read(path) for path in chance.sample(list(paths), min(_OTHERS, len(paths)))]
     features: list[Array] = []
     pictures: list[int] = []
+    background: list[Array] = []
     for number, path in enumerate(paths):
         # Of its own chance, so that one picture more changes nothing in the others.
         made = versions(read(path), others, edits_each, random.Random(f"{seed} {number}"))  # noqa: S311 -- the same
         cells = maps(np.stack([model_input(one.picture) for one in made]))
+        background.append(pooled(cells[0], corners(cells.shape[1])))
         for one, map_ in zip(made, cells, strict=True):
             seen = places(one, map_.shape[0])
             if seen:
                 features.append(pooled(map_, seen))
                 pictures += [number] * len(seen)
         progress(number + 1, len(paths))
-    return Samples(np.concatenate(features).astype(np.float16), np.array(pictures, np.int32))
+    return Samples(
+        np.concatenate(features).astype(np.float16),
+        np.array(pictures, np.int32),
+        np.stack(background).astype(np.float16),
+    )
+
+
+def corners(cells: int) -> list[Window]:
+    """The whole map and its four corners of 12 of 17 cells."""
+    side = max(1, round(12 * cells / _GRID))
+    last = cells - side
+    return [(0, 0, cells, cells), *((top, left, side, side) for top in (0, last) for left in (0, last))]
 
 
 def versions(

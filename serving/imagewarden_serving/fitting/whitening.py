@@ -32,9 +32,9 @@ class Whitening:
     matrix: Array
 
     def project(self, features: NDArray[Any]) -> Array:
-        """Descriptors of unit norm, float32 [n, D], of features [n, C]."""
+        """Descriptors of unit norm, float32 [..., D], of features [..., C]."""
         rows = (features.astype(np.float32) - self.mean) @ self.matrix
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+        return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float32)
 
 
 def learn(
@@ -77,8 +77,17 @@ def learn(
     return Whitening(mean.astype(np.float32), matrix.astype(np.float32))
 
 
-def save(whitening: Whitening, record: Mapping[str, Any], path: Path) -> None:
-    """Write a projection's .npz: `mean`, `matrix` as float16 (which moves no cosine beyond its rounding), `record`.
+def save(whitening: Whitening, background: NDArray[Any], record: Mapping[str, Any], path: Path) -> None:
+    """Write a projection's .npz.
+
+    Its arrays: `mean`, `matrix` as float16 (which moves no cosine beyond its rounding), `background` as float16, the
+    JSON text `record`.
+
+    Args:
+        whitening: what was learned.
+        background: descriptors [pictures, windows, D] of ordinary pictures, to normalise scores by.
+        record: how it was made.
+        path: the file.
 
     Raises:
         FitError: the file cannot be written.
@@ -89,6 +98,7 @@ def save(whitening: Whitening, record: Mapping[str, Any], path: Path) -> None:
                 file,
                 mean=whitening.mean,
                 matrix=whitening.matrix.astype(np.float16),
+                background=background.astype(np.float16),
                 record=np.array(json.dumps(record, sort_keys=True)),
             )
     except OSError as error:

@@ -44,6 +44,9 @@ def test_samples_are_unit_vectors_with_the_number_of_their_picture(collected: sa
     _, counts = np.unique(collected.pictures, return_counts=True)
     assert len(counts) == len(PHOTOGRAPHS)
     assert (counts >= 10).all(), "most edits show the picture well enough to learn from"
+    assert collected.background.shape == (len(PHOTOGRAPHS), 5, 12)
+    firsts = collected.features[np.unique(collected.pictures, return_index=True)[1]]
+    np.testing.assert_array_equal(collected.background[:, 0], firsts)
 
 
 def test_the_same_seed_collects_the_same_and_another_does_not(collected: samples.Samples) -> None:
@@ -107,13 +110,16 @@ def test_what_only_edits_change_counts_little() -> None:
 
 def test_a_saved_projection_is_what_an_export_reads(collected: samples.Samples, tmp_path: Path) -> None:
     learned = whitening.learn(collected.features, collected.pictures, dimensions=5)
-    whitening.save(learned, {"seed": 4}, tmp_path / "made.npz")
+    background = learned.project(collected.background)
+    whitening.save(learned, background, {"seed": 4}, tmp_path / "made.npz")
     read = load_projection(tmp_path / "made.npz", 12)
     assert read.dimension == 5
     np.testing.assert_allclose(read.mean, learned.mean)
     np.testing.assert_allclose(read.matrix, learned.matrix, rtol=1e-3, atol=1e-3)
     with np.load(tmp_path / "made.npz", allow_pickle=False) as arrays:
         assert json.loads(str(arrays["record"])) == {"seed": 4}
+        assert arrays["background"].shape == (len(PHOTOGRAPHS), 5, 5)
+        np.testing.assert_allclose(arrays["background"], background, atol=1e-3)
 
 
 @pytest.mark.parametrize("dimensions", [0, 13])
