@@ -31,15 +31,15 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
             SignalType.PDQ: Threshold(31),
             SignalType.EMBEDDING: Threshold(0.75),
             SignalType.LOCAL: Threshold(12),
-            SignalType.COMBINED: Threshold(0.9),
+            SignalType.COMBINED: Threshold(0.97),
         },
     ),
     BankKind.BRAND: Policy(
         Action.REVIEW,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(6.0),
-            SignalType.LOCAL: Threshold(12),
+            SignalType.EMBEDDING: Threshold(7.0),
+            SignalType.LOCAL: Threshold(8),
             SignalType.COMBINED: Threshold(0.9),
         },
     ),
