@@ -17,8 +17,6 @@ _IMAGE_OUTPUTS = (
     _CHECK,
     ("logos",),
     ("embedding", "logos", "regions"),
-    ("embedding", "regions", "semantic"),
-    ("logos", "semantic"),
     ("semantic",),
     ("embedding",),
 )
