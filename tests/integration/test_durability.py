@@ -19,7 +19,7 @@ CALLERS = 4
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.timeout(1_500)
+@pytest.mark.timeout(3_600)
 def test_two_thousand_pictures_are_found_again_after_kill_9(
     host: Host, photographs: dict[str, bytes], more_photographs: list[bytes], tmp_path: Path
 ) -> None:
