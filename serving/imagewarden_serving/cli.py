@@ -294,19 +294,20 @@ def fit_logos(
     weights: Annotated[
         str, typer.Option(help="nsfwjs (from npm, pinned), imagenet (from keras.applications), or a .keras file.")
     ] = "nsfwjs",
-    scenes: Annotated[int, typer.Option(min=1, help="Photographs with logos to make.")] = 10_000,
-    steps: Annotated[int, typer.Option(min=1, help="Of the training.")] = 2000,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Photographs with logos to make; 10,000 or so.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the training; 2,500 or so.")] = None,
     held_out: Annotated[
-        int, typer.Option(min=0, help="Test on so many logos, and train on the others; 0: train on all.")
-    ] = 200,
+        int | None, typer.Option(min=0, help="Test on so many logos, and train on the others; 0: train on all.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is left to chance.")] = 1,
     json_output: Annotated[bool, typer.Option("--json", help="Answer the record as JSON.")] = False,
 ) -> None:
     """Learn to find logos from icon packages and photographs: for `export --logo-head`.
 
-    One brand of four is never fitted on, told by the hash of its name: what is measured on these says what unknown logos
-    meet. The SVGs of the packages are trusted. Exit codes: 0 written, 1 logos, pictures or weights cannot be had or do
-    not do.
+    One brand of four is never fitted on, told by the hash of its name: what is measured on these holds for unknown
+    logos. The SVGs of the packages are trusted.
+
+    Exit codes: 0 written, 1 logos, pictures or weights cannot be had or do not do.
     """
     if importlib.util.find_spec("resvg_py") is None:
         raise _fail("fit-logos", f"resvg_py is not installed; install it with: {_INSTALL} resvg-py", 1)
@@ -318,12 +319,17 @@ def fit_logos(
         from imagewarden_serving.fitting import logos as fitting_logos  # noqa: PLC0415 - the help comes without numpy
     except ModuleNotFoundError as error:
         raise _missing("fit-logos", error) from None
+    usual = fitting_logos.Settings()
     recipe = fitting_logos.Recipe(
         weights=weights,
-        scenes=scenes,
+        scenes=fitting_logos.SCENES if scenes is None else scenes,
         share=fitting_logos.Share(0, fitting_share),
         seed=seed,
-        training=fitting_logos.Settings(steps=steps, seed=seed, held_out=held_out),
+        training=fitting_logos.Settings(
+            steps=usual.steps if steps is None else steps,
+            seed=seed,
+            held_out=usual.held_out if held_out is None else held_out,
+        ),
     )
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
@@ -348,7 +354,7 @@ def fit_logos(
         return
     typer.echo(f"wrote {out}")
     brands, identities, pictures = record["logos"]["brands"], record["logos"]["identities"], record["pictures"]["count"]
-    typer.echo(f"{brands} logos, {identities} with their turns; {pictures} pictures, {scenes} scenes")
+    typer.echo(f"{brands} logos, {identities} with their turns; {pictures} pictures, {recipe.scenes} scenes")
     typer.echo(f"loss {record['loss']['first']:.3f} at first, {record['loss']['last']:.3f} at last")
     for row in record["test"]:
         typer.echo(

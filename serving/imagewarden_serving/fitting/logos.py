@@ -10,7 +10,7 @@ import functools
 import platform
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 
 from imagewarden_serving.fitting import logos_brands, logos_features, logos_training, pictures
 from imagewarden_serving.fitting.edits import Box
-from imagewarden_serving.fitting.features import model_input
+from imagewarden_serving.fitting.features import Array, model_input
 from imagewarden_serving.fitting.logos_drawing import draw
 from imagewarden_serving.fitting.logos_scenes import Scene, compose, compressed, sized
 from imagewarden_serving.fitting.pictures import FitError, Share
@@ -36,14 +36,20 @@ Settings = logos_training.Settings
 SCALES = (0.15, 0.21, 0.30, 0.43, 0.62, 0.85)
 ASPECTS = (1.0, 0.6, 1.67)
 STEP = 0.6
-"""The windows that the head is for: see `logo_windows.boxes`."""
+"""The windows that are learned from: see `logo_windows.boxes`."""
+
+HEAD_ASPECTS = (1.0, 0.6)
+"""Of these the shapes that the head is for: a check pays for each window, and wide ones add little to the others."""
 
 SCENES = 10_000
 DRAWINGS_EACH = 2
 """Drawings of each identity."""
 
-BACKGROUND_PICTURES = 96
+BACKGROUND_PICTURES = 128
 """Photographs whose vectors go with the head: what scores are normalised by."""
+
+BACKGROUND_WINDOWS = 72
+"""Of each the windows kept: those that drawings of logos are most often most like, since only the best ones count."""
 
 FITTING_SHARE = 6
 """One of so many photographs is for fitting."""
@@ -51,6 +57,7 @@ FITTING_SHARE = 6
 _MIN_LOGOS = 10
 _MIN_PICTURES = 10
 _OPEN_PICTURES = 512
+_ASKING_DRAWINGS = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +132,30 @@ def fit_logos(
         scenes, entry = logos_features.of_scenes(
             recipe.scenes, artist.scene, windows, pooled, folder, seed=recipe.seed, progress=progress
         )
+        # Of those that are seen: nothing would be learned from drawings of the others.
+        seen = [int(owner) for owner in np.unique(scenes.owners) if owner >= 0] * DRAWINGS_EACH
         drawings = logos_features.of_drawings(
-            len(identities) * DRAWINGS_EACH, artist.drawing, windows, pooled, entry, folder, progress=progress
+            len(seen),
+            lambda number: artist.drawing(number, seen[number]),
+            windows,
+            pooled,
+            entry,
+            folder,
+            progress=progress,
         )
         owners = np.array([one.logo for one in identities], np.int32)
         say(f"training on {len(scenes.owners)} windows of scenes and {len(drawings.owners)} of drawings")
         trained = logos_training.train(scenes, drawings, owners, recipe.training, progress)
+        asking = drawings.features[np.sort(artist.some(len(drawings.features), _ASKING_DRAWINGS))].astype(np.float32)
     # As the file will have them: what is measured on them then holds for it.
     arrays = {
         name: array.astype(np.float16).astype(np.float32)
         for name, array in {"input": entry.matrix, "input_bias": entry.bias, **trained.arrays}.items()
     }
-    head = LogoHead(arrays, tuple(windows), np.zeros((0, len(windows), 1), np.float32), {}, "")
+    kept = boxes(SCALES, HEAD_ASPECTS, STEP)
     photographs = artist.plain(BACKGROUND_PICTURES)
-    background = np.stack(
-        [
-            head.apply(features)
-            for features in logos_features.of_pictures(
-                len(photographs), photographs.__getitem__, windows, pooled, progress=progress
-            )
-        ]
-    )
+    plain = logos_features.of_pictures(len(photographs), photographs.__getitem__, kept, pooled, progress=progress)
+    background = _background(arrays, plain, asking)
     tenth = max(1, len(trained.losses) // 10)
     record = {
         "network": network_record,
@@ -165,15 +175,15 @@ def fit_logos(
             "sha256": pictures.digest(paths),
         },
         "windows": {
-            "count": len(windows),
+            "count": len(kept),
             "scenes": len(scenes.owners),
             "drawings": len(drawings.owners),
-            "background_pictures": len(background),
+            "background": list(background.shape[:2]),
         },
         "scenes": recipe.scenes,
         "steps": recipe.training.steps,
         "components": len(entry.bias),
-        "dimension": head.dimension,
+        "dimension": background.shape[2],
         "seed": recipe.seed,
         "loss": {
             "first": round(float(np.mean(trained.losses[:tenth])), 4),
@@ -186,11 +196,35 @@ def fit_logos(
         },
     }
     try:
-        save_head(out, arrays, windows, background, record)
+        save_head(out, arrays, kept, background, record)
         load_head(out)
     except (OSError, LogoHeadError) as error:
         raise FitError(f"{out} cannot be written: {error}") from error
     return record
+
+
+def _background(arrays: dict[str, Array], plain: Iterable[Array], asking: Array) -> Array:
+    """What goes with a head of pictures without logos.
+
+    Args:
+        arrays: the head's.
+        plain: of each picture the pooled features of all windows, [windows, C].
+        asking: reduced features of drawings of logos, [n, K].
+
+    Returns:
+        float32 [pictures, BACKGROUND_WINDOWS at most, D], unit norm.
+    """
+    nowhere = np.zeros((0, 0, 0), np.float32)
+    whole = LogoHead(arrays, (), nowhere, {}, "")
+    # A head of features that are reduced already.
+    unit = {"input": np.eye(len(arrays["input_bias"]), dtype=np.float32), "input_bias": 0 * arrays["input_bias"]}
+    drawn = LogoHead({**arrays, **unit}, (), nowhere, {}, "").apply(asking)
+    kept = []
+    for features in plain:
+        vectors = whole.apply(features)
+        asked = np.bincount((drawn @ vectors.T).argmax(1), minlength=len(vectors))
+        kept.append(vectors[np.argsort(-asked, kind="stable")[:BACKGROUND_WINDOWS]])
+    return np.stack(kept)
 
 
 class _Artist:
@@ -217,10 +251,13 @@ class _Artist:
         chance = self._chance("scene", number)
         return compose(self._photograph(chance.choice(self._paths)), self._picture, len(self._identities), chance)
 
-    def drawing(self, number: int) -> tuple[NDArray[np.uint8], list[int], int]:
+    def drawing(self, number: int, identity: int) -> tuple[NDArray[np.uint8], list[int], int]:
         """A picture of an identity, the windows that it fills, and the identity's number."""
-        identity = number % len(self._identities)
         return (*draw(self._picture(identity), self._windows, self._chance("drawing", number)), identity)
+
+    def some(self, count: int, most: int) -> list[int]:
+        """So many numbers below `count` at most."""
+        return self._chance("some", 0).sample(range(count), min(count, most))
 
     def plain(self, most: int) -> list[NDArray[np.uint8]]:
         """Photographs without logos as the network sees them, uint8 [299, 299, 3]."""

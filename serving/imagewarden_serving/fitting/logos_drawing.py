@@ -37,6 +37,7 @@ LARGE_SHARE = 0.35
 
 _MIN_CONTRAST = 24.0
 _GAP = 0.03
+_SAME_SIZE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +117,16 @@ def layouts(windows: Sequence[Box], aspect: float) -> list[list[int]]:
         windows: fractions of a picture.
         aspect: the logo's width divided by its height, as drawn.
     """
-    by_size: dict[int, dict[tuple[float, float], list[int]]] = {}
+    by_shape: dict[tuple[float, float], list[int]] = {}
     for number, (left, top, right, bottom) in enumerate(windows):
-        width, height = right - left, bottom - top
-        size = round(10 * math.log2(width * height))
-        by_size.setdefault(size, {}).setdefault((round(width, 3), round(height, 3)), []).append(number)
-    waiting = [
-        shapes[min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1] / aspect)))]
-        for _, shapes in sorted(by_size.items(), reverse=True)
-    ]
+        by_shape.setdefault((round(right - left, 3), round(bottom - top, 3)), []).append(number)
+    sizes: list[list[tuple[float, float]]] = []
+    for shape in sorted(by_shape, key=math.prod, reverse=True):
+        # Shapes of one size differ a little in area where one is cut at the picture's edges.
+        if not sizes or math.prod(shape) * _SAME_SIZE < math.prod(sizes[-1][-1]):
+            sizes.append([])
+        sizes[-1].append(shape)
+    waiting = [by_shape[min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1] / aspect)))] for shapes in sizes]
     drawings: list[list[int]] = []
     while waiting:
         chosen: list[int] = []

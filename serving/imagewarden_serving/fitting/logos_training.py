@@ -21,7 +21,7 @@ from imagewarden_serving.fitting.pictures import FitError
 
 DIMENSION = 256
 HIDDEN = 1024
-STEPS = 2000
+STEPS = 2500
 BATCH = 384
 RATE = 2e-3
 """The highest learning rate."""
