@@ -104,7 +104,7 @@ _RANGES: Mapping[SignalType, tuple[float, float]] = {
     SignalType.MD5: _DIGEST_RANGE,
     SignalType.PDQ: (0.0, 256.0),
     SignalType.EMBEDDING: (-1.0, 1.0),
-    SignalType.LOCAL: (3.0, 1_000.0),
+    SignalType.LOCAL: (0.0, 1_000.0),
     SignalType.COMBINED: (0.0, 1.0),
 }
 _LOGO_SCORES = (-100.0, 100.0)

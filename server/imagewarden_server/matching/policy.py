@@ -30,8 +30,8 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         {
             SignalType.PDQ: Threshold(31),
             SignalType.EMBEDDING: Threshold(0.75),
-            SignalType.LOCAL: Threshold(12),
-            SignalType.COMBINED: Threshold(0.97),
+            SignalType.LOCAL: Threshold(16),
+            SignalType.COMBINED: Threshold(0.9985),
         },
     ),
     BankKind.BRAND: Policy(
