@@ -29,6 +29,8 @@ from tests.support.pictures import Box, cropped, encoded, inset, overlap
 from tests.support.processes import Host, Server, start_server
 
 from imagewarden.v1 import types_pb2 as types
+from imagewarden_server.matching.policy import default_policy
+from imagewarden_server.matching.types import BankKind, SignalType
 
 pytestmark = pytest.mark.model
 
@@ -138,7 +140,7 @@ def test_the_geometric_check_says_how_the_banned_picture_lies_in_it(
     scene = inset(banned, pictures["rocket.jpg"], HALF)
     (match,) = api.check(encoded(scene, quality=90), banks=["banks/local"]).matches
     assert match.signal == LOCAL
-    assert match.score >= match.threshold == 12
+    assert match.score >= match.threshold == default_policy(BankKind.BANNED).thresholds[SignalType.LOCAL].value
     assert overlap(match.region, HALF) > 0.8
     assert not match.transform.mirrored
     assert moved(match, 0, 0) == pytest.approx((0.25, 0.25), abs=0.03)
