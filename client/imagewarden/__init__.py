@@ -11,6 +11,7 @@
 
 from imagewarden._aio import AsyncClient
 from imagewarden._channel import MAX_MESSAGE_BYTES, TlsConfig
+from imagewarden._enums import Action, BankKind, EntryState, Metric, SignalType, UndecidedCode, Verdict
 from imagewarden._errors import (
     AlreadyExists,
     ConnectionFailed,
@@ -29,34 +30,27 @@ from imagewarden._retry import RetryPolicy
 from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
 from imagewarden._types import (
-    Action,
     AddedHash,
     Bank,
     BankChange,
-    BankKind,
     BoundingBox,
     CheckResult,
     Deletion,
     Entry,
     EntryChange,
-    EntryState,
     Evidence,
     Hash,
     HashesAdded,
     ImageInfo,
     Match,
-    Metric,
     Policy,
     SearchResult,
     Signal,
-    SignalType,
     SimilarImage,
     StageTiming,
     Threshold,
     Transform,
-    UndecidedCode,
     UndecidedReason,
-    Verdict,
 )
 
 __all__ = [

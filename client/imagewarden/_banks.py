@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from imagewarden import _convert as convert
+from imagewarden import _enums as e
 from imagewarden import _types as t
 from imagewarden._calls import Call, Pages, any_needs_reading, new_id
 from imagewarden._names import bank_name, entry_name
@@ -45,7 +46,7 @@ def _entry_change(answer: Any) -> t.EntryChange:
 
 def create_bank(
     name: str,
-    kind: t.BankKind | str,
+    kind: e.BankKind | str,
     *,
     display_name: str = "",
     policy: t.Policy | None = None,
@@ -114,7 +115,7 @@ def update_bank(
     name: str,
     *,
     display_name: str | None = None,
-    action: t.Action | str | None = None,
+    action: e.Action | str | None = None,
     thresholds: Sequence[t.Threshold] | None = None,
     enabled: bool | None = None,
     labels: Mapping[str, str] | None = None,
@@ -310,7 +311,7 @@ def list_entries(
     *,
     external_id: str = "",
     label: str = "",
-    state: t.EntryState | str | None = None,
+    state: e.EntryState | str | None = None,
     page_size: int = 0,
     timeout: float | None = None,
 ) -> Pages[t.Entry]:
@@ -350,7 +351,7 @@ def update_entry(
     metadata: Mapping[str, str] | None = None,
     source: str | None = None,
     brand: str | None = None,
-    state: t.EntryState | str | None = None,
+    state: e.EntryState | str | None = None,
     expire_time: datetime | None = None,
     never_expires: bool = False,
     request_id: str | None = None,

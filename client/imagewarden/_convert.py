@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from imagewarden import _enums as e
 from imagewarden import _types as t
 from imagewarden._errors import InvalidRequest
 from imagewarden.v1 import bank_service_pb2 as banks_pb
@@ -42,42 +43,42 @@ def _number(enumeration: type[E], wrapper: Any, prefix: str, word: str) -> Any:
     return wrapper.Value(prefix + str(word).upper())
 
 
-def action_number(word: t.Action | str) -> Any:
+def action_number(word: e.Action | str) -> Any:
     """An action's number."""
-    return _number(t.Action, types.Action, "ACTION_", word)
+    return _number(e.Action, types.Action, "ACTION_", word)
 
 
-def kind_number(word: t.BankKind | str) -> Any:
+def kind_number(word: e.BankKind | str) -> Any:
     """A bank kind's number."""
-    return _number(t.BankKind, types.BankKind, "BANK_KIND_", word)
+    return _number(e.BankKind, types.BankKind, "BANK_KIND_", word)
 
 
-def signal_number(word: t.SignalType | str) -> Any:
+def signal_number(word: e.SignalType | str) -> Any:
     """A signal's number."""
-    return _number(t.SignalType, types.SignalType, "SIGNAL_TYPE_", word)
+    return _number(e.SignalType, types.SignalType, "SIGNAL_TYPE_", word)
 
 
-def state_number(word: t.EntryState | str) -> Any:
+def state_number(word: e.EntryState | str) -> Any:
     """An entry state's number."""
-    return _number(t.EntryState, types.EntryState, "ENTRY_STATE_", word)
+    return _number(e.EntryState, types.EntryState, "ENTRY_STATE_", word)
 
 
-def metric_number(word: t.Metric | str) -> Any:
+def metric_number(word: e.Metric | str) -> Any:
     """A metric's number."""
-    return _number(t.Metric, pb.DistanceMetric, "DISTANCE_METRIC_", word)
+    return _number(e.Metric, pb.DistanceMetric, "DISTANCE_METRIC_", word)
 
 
-def _action(value: int) -> t.Action:
+def _action(value: int) -> e.Action:
     # What to do is not a word to guess: an unknown action is an error of the answer.
-    return _word(t.Action, types.Action, "ACTION_", value)
+    return _word(e.Action, types.Action, "ACTION_", value)
 
 
-def _signal_type(value: int) -> t.SignalType:
-    return _word(t.SignalType, types.SignalType, "SIGNAL_TYPE_", value, t.SignalType.UNKNOWN)
+def _signal_type(value: int) -> e.SignalType:
+    return _word(e.SignalType, types.SignalType, "SIGNAL_TYPE_", value, e.SignalType.UNKNOWN)
 
 
-def _kind(value: int) -> t.BankKind:
-    return _word(t.BankKind, types.BankKind, "BANK_KIND_", value, t.BankKind.UNKNOWN)
+def _kind(value: int) -> e.BankKind:
+    return _word(e.BankKind, types.BankKind, "BANK_KIND_", value, e.BankKind.UNKNOWN)
 
 
 def timestamp(value: datetime | None) -> Timestamp | None:
@@ -134,12 +135,12 @@ def _image(message: pb.ImageInfo) -> t.ImageInfo:
 def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
     """A verdict."""
     return t.CheckResult(
-        verdict=_word(t.Verdict, types.Verdict, "VERDICT_", message.verdict),
+        verdict=_word(e.Verdict, types.Verdict, "VERDICT_", message.verdict),
         action=_action(message.action),
         matches=tuple(_match(one) for one in message.matches),
         undecided_reasons=tuple(
             t.UndecidedReason(
-                _word(t.UndecidedCode, types.UndecidedCode, "UNDECIDED_CODE_", one.code, t.UndecidedCode.UNKNOWN),
+                _word(e.UndecidedCode, types.UndecidedCode, "UNDECIDED_CODE_", one.code, e.UndecidedCode.UNKNOWN),
                 one.message,
                 tuple(_signal_type(signal) for signal in one.signals),
             )
@@ -187,7 +188,7 @@ def entry(message: types.Entry) -> t.Entry:
     )
     state = None
     if message.state != types.ENTRY_STATE_UNSPECIFIED:
-        state = _word(t.EntryState, types.EntryState, "ENTRY_STATE_", message.state, t.EntryState.UNKNOWN)
+        state = _word(e.EntryState, types.EntryState, "ENTRY_STATE_", message.state, e.EntryState.UNKNOWN)
     return t.Entry(
         name=message.name,
         external_id=message.external_id,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict
 
 from imagewarden import _convert as convert
+from imagewarden import _enums as e
 from imagewarden import _types as t
 from imagewarden._calls import Batch, Call, any_needs_reading, understood
 from imagewarden._channel import MAX_MESSAGE_BYTES
@@ -33,7 +34,7 @@ class Asked(TypedDict, total=False):
     max_matches: int
     exhaustive: bool
     thorough: bool
-    on_undecided: t.Action | str | None
+    on_undecided: e.Action | str | None
     at_least_revision: str | None
     context: Mapping[str, str] | None
 
@@ -59,7 +60,7 @@ def check(
     max_matches: int = 0,
     exhaustive: bool = False,
     thorough: bool = False,
-    on_undecided: t.Action | str | None = None,
+    on_undecided: e.Action | str | None = None,
     at_least_revision: str | None = None,
     context: Mapping[str, str] | None = None,
     timeout: float | None = None,
@@ -107,7 +108,7 @@ def check_batch(
     max_matches: int = 0,
     exhaustive: bool = False,
     thorough: bool = False,
-    on_undecided: t.Action | str | None = None,
+    on_undecided: e.Action | str | None = None,
     at_least_revision: str | None = None,
     context: Mapping[str, str] | None = None,
     timeout: float | None = None,
@@ -228,7 +229,7 @@ class Stream:
 def search(
     image: ImageSource,
     k: int = 10,
-    metric: t.Metric | str = t.Metric.COSINE,
+    metric: e.Metric | str = e.Metric.COSINE,
     banks: Sequence[str] = (),
     *,
     at_least_revision: str | None = None,

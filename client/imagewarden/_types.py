@@ -1,81 +1,14 @@
-"""What the client answers: frozen dataclasses, and enums whose values are lower-case words."""
+"""What the client answers: frozen dataclasses."""
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
-
-class BankKind(enum.StrEnum):
-    """What a bank is for; `unknown` is a word of a newer server."""
-
-    BANNED = "banned"
-    BRAND = "brand"
-    ALLOWED = "allowed"
-    UNKNOWN = "unknown"
-
-
-class Action(enum.StrEnum):
-    """What to do with a picture; in a policy, what a match asks for."""
-
-    ALLOW = "allow"
-    NOTE = "note"
-    REVIEW = "review"
-    BLOCK = "block"
-
-
-class SignalType(enum.StrEnum):
-    """By what a picture can be recognised; `unknown` is a word of a newer server."""
-
-    SHA256 = "sha256"
-    SHA1 = "sha1"
-    MD5 = "md5"
-    PDQ = "pdq"
-    EMBEDDING = "embedding"
-    LOCAL = "local"
-    SEMANTIC = "semantic"
-    COMBINED = "combined"
-    UNKNOWN = "unknown"
-
-
-class Verdict(enum.StrEnum):
-    """What a check found."""
-
-    MATCH = "match"
-    NO_MATCH = "no_match"
-    UNDECIDED = "undecided"
-
-
-class UndecidedCode(enum.StrEnum):
-    """Why a check could not decide; `unknown` is a reason of a newer server."""
-
-    UNDECODABLE = "undecodable"
-    TOO_PLAIN = "too_plain"
-    OVER_LIMITS = "over_limits"
-    EMBEDDING_UNAVAILABLE = "embedding_unavailable"
-    DEADLINE = "deadline"
-    REVISION_BEHIND = "revision_behind"
-    UNKNOWN = "unknown"
-
-
-class EntryState(enum.StrEnum):
-    """Whether an entry takes part in checks; `unknown` is a word of a newer server."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
-    EXPIRED = "expired"
-    UNKNOWN = "unknown"
-
-
-class Metric(enum.StrEnum):
-    """How similarity search compares."""
-
-    COSINE = "cosine"
-    EUCLIDEAN = "euclidean"
+from imagewarden._enums import Action, BankKind, EntryState, SignalType, UndecidedCode, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +48,8 @@ class Match:
 
     Attributes:
         entry: `banks/{bank}/entries/{entry}`.
-        score: how alike: 0 to 1; for a logo's EMBEDDING standard deviations above pictures without it; LOCAL: inliers.
+        score: how alike: PDQ and COMBINED 0 to 1; EMBEDDING how much more alike than ordinary pictures are, for a logo
+            in standard deviations; LOCAL inliers.
         distance: in the signal's own unit: bits for PDQ, 1 - cosine similarity for EMBEDDING.
         threshold: the bank's: a distance for PDQ, a score for the others.
         region: where in the picture; None: the whole.

@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 from imagewarden._aio import AsyncClient
+from imagewarden._enums import Action
 from imagewarden._errors import ImageWardenError, InvalidRequest, ResourceExhausted, TimeoutExceeded
 from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
-from imagewarden._types import Action, CheckResult
+from imagewarden._types import CheckResult
 
 DEFAULT_BUDGET = 0.5
 OnError = Literal["fail_open", "fail_closed"]

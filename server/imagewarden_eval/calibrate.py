@@ -11,9 +11,10 @@ from typing import Any
 
 from imagewarden import BankKind, InvalidRequest
 from imagewarden_eval import metrics, report
-from imagewarden_eval.datasets import Photograph, find_photographs, groups, read_same_pictures, split
+from imagewarden_eval.datasets import Photograph, find_photographs, groups, part, read_same_pictures, split
 from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.logo_files import read_logos
+from imagewarden_eval.ordinary import plan, reader
 from imagewarden_eval.progress import Progress
 from imagewarden_eval.service import Answer, Service, in_order, patiently, serving, wait_for_model
 
@@ -35,7 +36,8 @@ class Options:
     banks: tuple[str, ...] = ()
     lower_thresholds: bool = False
     logos: Path | None = None
-    fitting_brands: bool = False
+    fitting: bool = False
+    edits: int = 0
     exclude: tuple[str, ...] = ()
     same_pictures: Path | None = None
     references: int = 500
@@ -67,19 +69,22 @@ def run(options: Options) -> dict[str, Any]:
         )
     progress = Progress(quiet=options.quiet)
     photographs = find_photographs(options.images, options.exclude)
+    if options.fitting:
+        photographs = part(photographs, fitting=True)
     with serving(options.model_base_path, model_address=options.model_address, address=options.address) as service:
         if options.address is not None:
             with service.opened(options.banks):
-                answers = _answers(service, photographs, list(options.banks), options.callers, progress)
+                answers = _answers(service, photographs, list(options.banks), options, progress)
             against = f"{', '.join(options.banks)} of {options.address}"
         else:
             queries, against = _fill(service, options, photographs, progress)
-            answers = _answers(service, queries, [BANK], options.callers, progress)
+            answers = _answers(service, queries, [BANK], options, progress)
     policy = calibrated(answers, options.fpr)
     policy["record"] = {
         **report.conditions(options.command, options.seed),
         "against": against,
         "images": ", ".join(str(one) for one in options.images),
+        "edits": options.edits,
         **policy.pop("record"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,7 @@ def _fill(
 ) -> tuple[Sequence[Photograph], str]:
     """A bank of a held-out part of the pictures, or of logos; the pictures that are none of it, and what it is."""
     if options.logos is not None:
-        logos = read_logos(options.logos, measured=not options.fitting_brands)
+        logos = read_logos(options.logos, measured=not options.fitting)
         service.create_open_bank(BANK, BankKind.BRAND)
         wait_for_model(service, photographs[0].path.read_bytes())
 
@@ -136,11 +141,13 @@ def _fill(
 
 
 def _answers(
-    service: Service, photographs: Sequence[Photograph], banks: list[str], callers: int, progress: Progress
+    service: Service, photographs: Sequence[Photograph], banks: list[str], options: Options, progress: Progress
 ) -> list[Answer]:
+    queries = plan(photographs, len(photographs) * (1 + options.edits))
+    read = reader(photographs, options.seed)
     found: list[Answer] = []
-    with progress.task("checking ordinary pictures", len(photographs)) as step:
-        for one in in_order(lambda one: service.check(one.path.read_bytes(), banks), photographs, callers):
+    with progress.task("checking ordinary pictures", len(queries)) as step:
+        for one in in_order(lambda query: service.check(read(query), banks), queries, options.callers):
             found.append(one)
             step(1)
     return found

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from imagewarden_eval.caltech101_command import register as register_caltech101
+from imagewarden_eval.everyday_command import register as register_everyday
 
 app = typer.Typer(
     help="Measure recognition over the product's own path: a real server, asked over gRPC.",
@@ -211,9 +212,10 @@ def calibrate(
     logo_files: Annotated[
         Path | None, typer.Option("--logos", help="Against a bank of these logos, instead of one of pictures.")
     ] = None,
-    fitting_brands: Annotated[
-        bool, typer.Option("--fitting-brands", help="With --logos: the brands for fitting, not those to measure on.")
+    fitting: Annotated[
+        bool, typer.Option("--fitting", help="Only pictures and brands for fitting, none that is measured on.")
     ] = False,
+    edits: Annotated[int, typer.Option(min=0, help="How often each picture is edited and checked again.")] = 0,
     exclude: Exclude = None,
     same_pictures: SamePictures = None,
     references: Annotated[int, typer.Option(min=1, help="How many pictures the bank made here has.")] = 500,
@@ -242,7 +244,8 @@ def calibrate(
                 banks=tuple(bank or ()),
                 lower_thresholds=lower_thresholds,
                 logos=logo_files,
-                fitting_brands=fitting_brands,
+                fitting=fitting,
+                edits=edits,
                 exclude=tuple(exclude or ()),
                 same_pictures=same_pictures,
                 references=references,
@@ -356,3 +359,4 @@ def panel(
 
 
 register_caltech101(app)
+register_everyday(app)

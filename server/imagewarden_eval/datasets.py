@@ -73,8 +73,17 @@ def is_fitting(name: str, share: int = DEFAULT_SHARE) -> bool:
 
 
 def part(photographs: Iterable[Photograph], *, fitting: bool, share: int = DEFAULT_SHARE) -> list[Photograph]:
-    """The part of the pictures to fit on, or the part to measure on."""
-    return [one for one in photographs if is_fitting(one.name, share) is fitting]
+    """The part of the pictures to measure on, or the part to fit scores and thresholds on.
+
+    The latter is without the pictures that a model fitted on them brings along as its background (`imagewarden model
+    fit` takes those whose SHA-256 has an even second byte): against these no score is what it is for other pictures.
+    """
+    found = [one for one in photographs if is_fitting(one.name, share) is fitting]
+    return [one for one in found if not _brought_along(one.name)] if fitting else found
+
+
+def _brought_along(name: str) -> bool:
+    return hashlib.sha256(name.encode()).digest()[1] % 2 == 0
 
 
 def read_same_pictures(path: Path | None) -> list[tuple[str, str]]:

@@ -68,8 +68,16 @@ class Asked:
         return [None if one.logo is None else one.logo.brand for one in self.scenes]
 
 
+def chosen(logos: Sequence[LogoFile], count: int) -> list[LogoFile]:
+    """So many of the logos, the same for the same logos; 0: all, in that order.
+
+    Not the first by name: families of brands of one company stand together there.
+    """
+    return sorted(logos, key=lambda one: hashlib.sha256(one.slug.encode()).digest())[: count or len(logos)]
+
+
 def register(
-    service: Service, logos: Sequence[LogoFile], callers: int, progress: Progress
+    service: Service, logos: Sequence[LogoFile], callers: int, progress: Progress, bank: str = BANK
 ) -> tuple[list[LogoFile], dict[str, str]]:
     """Register each logo once, from its one file; those that were taken, and why others were refused."""
 
@@ -77,7 +85,7 @@ def register(
         try:
             patiently(
                 lambda request_id: service.client.register_logo(
-                    BANK, logo.brand, [logo.svg], external_id=logo.brand, request_id=request_id
+                    bank, logo.brand, [logo.svg], external_id=logo.brand, request_id=request_id
                 )
             )
         except InvalidRequest as error:
@@ -104,9 +112,7 @@ def ask(service: Service, options: Options, progress: Progress) -> Asked:
     photographs = part(
         find_photographs(options.images, options.exclude), fitting=options.fitting, share=options.fitting_share
     )
-    logos = read_logos(options.logos, options.redrawn, measured=not options.fitting)
-    # Not the first by name: families of brands of one company stand together there.
-    logos = sorted(logos, key=lambda one: hashlib.sha256(one.slug.encode()).digest())[: options.brands or len(logos)]
+    logos = chosen(read_logos(options.logos, options.redrawn, measured=not options.fitting), options.brands)
     if not photographs or not logos:
         raise EvaluationError(
             f"{len(photographs)} photographs and {len(logos)} brands are left in the part that is asked for; name more"

@@ -31,10 +31,6 @@ nsfwjs: for `export(projection=BUNDLED_PROJECTION)`. Other weights or another la
 BUNDLED_LOGO_HEAD = Path(__file__).parent / "data" / "inception_v3-logos.npz"
 """The logo head that comes with the package, fitted by `imagewarden model fit-logos` on the weights of nsfwjs."""
 
-REGION_PENALTY = 0.03
-"""What a check takes off the similarity of a region, so that the best of all is as rarely alike by chance as the whole
-picture: measured in docs/evaluation.md."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_VERSION = 2**63 - 1
 
@@ -129,8 +125,12 @@ def export(
     progress("freezing the graph")
     made_of = graph.Head(layers.copy, layers.semantic, places, fitted, head)
     frozen, outputs = graph.freeze(layers.folded, loaded, made_of)
-    background = np.zeros((0, 1, 1), np.float32) if head is None else head.background
-    built = graph.build(frozen, outputs, cards.to_json(card), background)
+    none = np.zeros((0, 1, 1), np.float32)
+    backgrounds = {
+        "copy_background": none if fitted is None else fitted.background,
+        "logo_background": none if head is None else head.background,
+    }
+    built = graph.build(frozen, outputs, cards.to_json(card), backgrounds)
     progress("writing the SavedModel")
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -214,13 +214,13 @@ def _card(
             "gem_p": 3.0,
             "dimension": dimension,
             "projection_sha256": None if projection is None else projection.sha256,
+            "background": [0, 0] if projection is None else list(projection.background.shape[:2]),
         },
         "regions": {
             "windows": list(places.sizes),
             "cells": places.cells,
             "count": len(places.places),
             "boxes": places.boxes,
-            "penalty": REGION_PENALTY,
         },
         "logos": {
             "head_sha256": None if head is None else head.sha256,

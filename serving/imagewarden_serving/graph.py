@@ -50,7 +50,7 @@ class Built:
         image_bytes: string [N].
         probe: int32 [N].
         card: string [N].
-        background: float32 [N, windows, D], of the logo head's background pictures that `probe` numbers.
+        backgrounds: by signature, float32 [N, windows, D]: of the background pictures that `probe` numbers.
         outputs: the output tensors by name, all float32 with N in front.
     """
 
@@ -59,7 +59,7 @@ class Built:
     image_bytes: Any
     probe: Any
     card: Any
-    background: Any
+    backgrounds: Mapping[str, Any]
     outputs: Mapping[str, Any]
 
 
@@ -195,7 +195,7 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
     return frozen, names
 
 
-def build(frozen: Any, output_ops: list[str], card_json: str, background: NDArray[np.float32]) -> Built:
+def build(frozen: Any, output_ops: list[str], card_json: str, backgrounds: Mapping[str, NDArray[np.float32]]) -> Built:
     """Put the frozen network, the decoding of encoded pictures and the model card into one graph.
 
     `images` is a placeholder with a default: fed by one signature, decoded from `image_bytes` in the other, so that
@@ -214,18 +214,18 @@ def build(frozen: Any, output_ops: list[str], card_json: str, background: NDArra
         probe = tf.compat.v1.placeholder(tf.int32, [None], name="probe")
         card = tf.fill([tf.shape(probe)[0]], tf.constant(card_json), name="card")
         # Which picture, for each row: so the whole is asked for in parts, and one batch of it is as any other.
-        vectors = tf.gather(tf.constant(background), probe, name="background")
-    return Built(graph, images, image_bytes, probe, card, vectors, outputs)
+        known = {name: tf.gather(tf.constant(one), probe, name=name) for name, one in backgrounds.items()}
+    return Built(graph, images, image_bytes, probe, card, known, outputs)
 
 
 def save(built: Built, directory: Path) -> None:
-    """Write a SavedModel with its four signatures: `serving_default`, `encoded`, `describe` and `background`."""
+    """Write a SavedModel with its signatures: `serving_default`, `encoded`, `describe`, and one for each background."""
     outputs = dict(built.outputs)
     signatures = {
         "serving_default": ({"images": built.images}, outputs),
         "encoded": ({"image_bytes": built.image_bytes}, outputs),
         "describe": ({"probe": built.probe}, {"card": built.card}),
-        "background": ({"probe": built.probe}, {"background": built.background}),
+        **{name: ({"probe": built.probe}, {"background": one}) for name, one in built.backgrounds.items()},
     }
     with tf.compat.v1.Session(graph=built.graph) as session:
         builder = tf.compat.v1.saved_model.Builder(str(directory))

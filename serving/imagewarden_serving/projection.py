@@ -22,11 +22,14 @@ class Projection:
     Attributes:
         mean: float32 [C], of the normalised pooled features.
         matrix: float32 [C, D].
-        sha256: of both arrays, hexadecimal.
+        background: float32 [pictures, windows, D], unit norm: descriptors of ordinary pictures, which registered ones
+            are held against; of none where the file has none.
+        sha256: of all arrays, hexadecimal.
     """
 
     mean: NDArray[np.float32]
     matrix: NDArray[np.float32]
+    background: NDArray[np.float32]
     sha256: str
 
     @property
@@ -36,7 +39,9 @@ class Projection:
 
 
 def load_projection(path: Path, channels: int) -> Projection:
-    """Read a projection's .npz: `mean` [C] and `matrix` [C, D], any float type; nothing in it is unpickled.
+    """Read a projection's .npz: `mean` [C], `matrix` [C, D] and, where it has one, `background` [pictures, windows, D].
+
+    Any float type; nothing in it is unpickled.
 
     Raises:
         ProjectionError: the file is missing or malformed, or made for another number of channels.
@@ -44,13 +49,23 @@ def load_projection(path: Path, channels: int) -> Projection:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             mean, matrix = arrays["mean"].astype(np.float32), arrays["matrix"].astype(np.float32)
+            background = arrays["background"].astype(np.float32) if "background" in arrays else _nothing(matrix)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ProjectionError(f"{path} is no projection, an .npz of `mean` and `matrix`: {error}") from error
     if mean.shape != (channels,) or matrix.ndim != 2 or matrix.shape[0] != channels or not matrix.shape[1]:
         raise ProjectionError(
             f"{path} has mean {mean.shape} and matrix {matrix.shape}; this layer has {channels} channels: fit it anew"
         )
-    if not (np.isfinite(mean).all() and np.isfinite(matrix).all()):
+    if background.ndim != 3 or background.shape[2] != matrix.shape[1]:
+        raise ProjectionError(f"{path} has a background {background.shape} for matrix {matrix.shape}: fit it anew")
+    if not all(np.isfinite(one).all() for one in (mean, matrix, background)):
         raise ProjectionError(f"{path} has values that are not finite")
-    digest = hashlib.sha256(mean.astype("<f4").tobytes() + matrix.astype("<f4").tobytes()).hexdigest()
-    return Projection(mean, matrix, digest)
+    background /= np.maximum(np.linalg.norm(background, axis=-1, keepdims=True), 1e-12)
+    digest = hashlib.sha256()
+    for one in (mean, matrix, background):
+        digest.update(one.astype("<f4").tobytes())
+    return Projection(mean, matrix, background, digest.hexdigest())
+
+
+def _nothing(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.zeros((0, 1, matrix.shape[-1]), np.float32)

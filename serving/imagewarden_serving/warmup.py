@@ -27,7 +27,7 @@ def requests(model_name: str) -> list[predict_pb2.PredictRequest]:
     """A request for each set of outputs that the moderation server asks for, and one for each other signature.
 
     A session prepares a graph of its own for each set of outputs at its first run: here, so that no upload waits. None
-    for `background`: it only reads what is stored, and a model without a logo head has none.
+    for the backgrounds: they only read what is stored, and not every model has them.
     """
     noise = np.random.default_rng(_SEED).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
     jpeg = tf.io.encode_jpeg(noise[0]).numpy()

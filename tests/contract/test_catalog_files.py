@@ -205,6 +205,16 @@ class TestMigrated:
         assert policy.thresholds[SignalType.COMBINED] == default.thresholds[SignalType.COMBINED]
         catalog.close()
 
+    def test_a_bank_of_pictures_of_the_first_schema_begins_again_with_the_default_too(self, path: Path) -> None:
+        """What was a cosine similarity is now how much more alike a picture is than ordinary ones are."""
+        first_schema(path)
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE banks SET thresholds = ?", (json.dumps({"embedding": [0.7, False]}),))
+        catalog = SqlCatalog.open(path)
+        default = default_policy(BankKind.BANNED).thresholds[SignalType.EMBEDDING]
+        assert catalog.get_bank("abuse").policy.thresholds[SignalType.EMBEDDING] == default
+        catalog.close()
+
     @pytest.mark.parametrize("old", [True, False])
     def test_the_schema_is_what_the_tables_say(self, path: Path, *, old: bool) -> None:
         if old:

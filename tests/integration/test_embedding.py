@@ -15,6 +15,7 @@ from PIL import Image
 
 from imagewarden_server.embedding import TfServingEmbedder
 from imagewarden_server.matching.errors import EmbeddingUnavailable
+from imagewarden_server.matching.types import VectorSpace
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
@@ -50,9 +51,12 @@ def test_the_model_is_the_one_whose_card_lies_beside_it(embedder: TfServingEmbed
         card["semantic"]["dimension"],
     )
     assert [[box.left, box.top, box.right, box.bottom] for box in model.regions] == card["regions"]["boxes"]
-    assert model.region_penalty == card["regions"]["penalty"]
     assert [[box.left, box.top, box.right, box.bottom] for box in model.logo_windows] == card["logos"]["boxes"]
-    assert (model.logo_dimensions, list(model.background)) == (card["logos"]["dimension"], card["logos"]["background"])
+    assert (model.logo_dimensions, list(model.logo_background)) == (
+        card["logos"]["dimension"],
+        card["logos"]["background"],
+    )
+    assert list(model.copy_background) == card["embedding"]["background"]
 
 
 async def test_real_pictures_have_their_own_vectors(embedder: TfServingEmbedder, pictures: NDArray[np.uint8]) -> None:
@@ -84,12 +88,16 @@ def recompressed(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack(changed)
 
 
-async def test_the_model_brings_pictures_without_logos_along(embedder: TfServingEmbedder) -> None:
+@pytest.mark.parametrize("space", [VectorSpace.COPY, VectorSpace.LOGO])
+async def test_the_model_brings_ordinary_pictures_along(embedder: TfServingEmbedder, space: VectorSpace) -> None:
     model = embedder.model
     assert model is not None
-    found = await embedder.background(model, 60)
-    assert found.shape == (*model.background, model.logo_dimensions)
-    assert model.background[0] >= 32, "a mean and a deviation of fewer would say little"
+    found = await embedder.background(model, space, 60)
+    if space is VectorSpace.COPY:
+        assert found.shape == (*model.copy_background, model.dimensions)
+    else:
+        assert found.shape == (*model.logo_background, model.logo_dimensions)
+    assert len(found) >= 32, "a mean and a deviation of fewer would say little"
     assert np.allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-4)
     likeness = found.reshape(len(found), -1) @ found.reshape(len(found), -1).T
     assert np.triu(likeness, 1).max() < 0.99 * likeness.max(), "each is a picture of its own"

@@ -303,9 +303,10 @@ class SignalThreshold(_message.Message):
     """The signal."""
     threshold: _builtins.float
     """PDQ: the largest Hamming distance that matches, 0 to 256. EMBEDDING: the smallest score that matches: of BANNED and
-    ALLOWED banks a cosine similarity, -1 to 1; of BRAND banks how many standard deviations above pictures without the
-    logo. LOCAL: the smallest number of inliers that matches. COMBINED: the smallest score that matches, 0 to 1. Not
-    read for digests: equal or not.
+    ALLOWED banks how much greater the cosine similarity is than that of the ordinary pictures most alike, -2 to 2; of
+    BRAND banks how many standard deviations above pictures without the logo. LOCAL: the smallest number of inliers
+    that matches; they count less where they are few for what the pictures share. COMBINED: the smallest score that
+    matches, 0 to 1. Not read for digests: equal or not.
     """
     disabled: _builtins.bool
     """True: the signal is not compared for this bank."""
@@ -594,7 +595,7 @@ class Evidence(_message.Message):
     signal: Global___SignalType.ValueType
     """PDQ, EMBEDDING or LOCAL."""
     value: _builtins.float
-    """In the unit of the signal's threshold: bits, a similarity or standard deviations, inliers."""
+    """In the unit of the signal's threshold: bits, a difference of similarities or standard deviations, inliers."""
     reached: _builtins.bool
     """Whether the bank's own threshold for this signal is reached."""
     def __init__(
@@ -673,8 +674,9 @@ class Match(_message.Message):
     signal: Global___SignalType.ValueType
     """The signal that matched."""
     score: _builtins.float
-    """How alike, more is more alike. Digests: 1. PDQ: 1 - distance / 256. EMBEDDING: the cosine similarity, or for a logo
-    the standard deviations above pictures without it. LOCAL: the number of inliers. COMBINED: 0 to 1.
+    """How alike, more is more alike. Digests: 1. PDQ: 1 - distance / 256. EMBEDDING: how much greater the cosine
+    similarity is than that of the ordinary pictures most alike, or for a logo the standard deviations above pictures
+    without it. LOCAL: the number of inliers, less where they are few for what the pictures share. COMBINED: 0 to 1.
     """
     distance: _builtins.float
     """How far apart, in the signal's own unit. Digests: 0. PDQ: the Hamming distance in bits. EMBEDDING: 1 - cosine

@@ -18,8 +18,9 @@ from imagewarden_server.embedding.connection import Connection, GarbledAnswer
 from imagewarden_server.embedding.identity import OUTPUTS, SIDE, ModelProblem, check_signature, model_info, version_of
 from imagewarden_server.embedding.retry import ATTEMPTS, RetryBudget, backoff
 from imagewarden_server.embedding.tensors import TensorProblem, floats, text, write_pictures, write_probe
+from imagewarden_server.matching.embedder import Embeddings, ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
-from imagewarden_server.matching.ports import Embeddings, ModelInfo
+from imagewarden_server.matching.types import VectorSpace
 
 MAX_BATCH = 32
 """More pictures than this are sent in several requests: a host refuses larger batches than it was set up for."""
@@ -58,7 +59,7 @@ class _ModelChanged(EmbeddingUnavailable):
 
 
 class TfServingEmbedder:
-    """Implements `ports.Embedder` over a TensorFlow Serving host.
+    """Implements `embedder.Embedder` over a TensorFlow Serving host.
 
     Args:
         address: host:port, dns:///name:port, or unix:PATH.
@@ -90,7 +91,7 @@ class TfServingEmbedder:
         # Never emptied in place: a call keeps what was known when it began.
         self._known: dict[int, ModelInfo] = {}
         # Grows when a version number may stand for another model than before.
-        self._backgrounds: dict[str, NDArray[np.float32]] = {}
+        self._backgrounds: dict[tuple[str, VectorSpace], NDArray[np.float32]] = {}
         self._epoch = 0
         self._look_now = asyncio.Event()
         self._model: ModelInfo | None = None
@@ -153,25 +154,27 @@ class TfServingEmbedder:
         finally:
             self._in_flight.release()
 
-    async def background(self, model: ModelInfo, time_limit: float) -> NDArray[np.float32]:
-        """The logo vectors of pictures without logos that a model brings along: see `ports.Embedder.background`.
+    async def background(self, model: ModelInfo, space: VectorSpace, time_limit: float) -> NDArray[np.float32]:
+        """The vectors of pictures that a model brings along: see `embedder.Embedder.background`.
 
         They are asked for once for each model.
         """
-        held = self._backgrounds.get(model.fingerprint)
+        held = self._backgrounds.get((model.fingerprint, space))
         if held is not None:
             return held
         until = time.monotonic() + time_limit
         # By its label: what is known of the versions is forgotten where a busy host was slow to say how it does.
         version = version_of(model)
-        pictures, windows = model.background
-        shape = (windows, model.logo_dimensions)
+        copies = space is VectorSpace.COPY
+        pictures, windows = model.copy_background if copies else model.logo_background
+        shape = (windows, model.dimensions if copies else model.logo_dimensions)
+        name = "copy_background" if copies else "logo_background"
         parts = [np.empty((0, *shape), np.float32)]
         for begin in range(0, pictures, _BACKGROUND_PART):
             numbers = range(begin, min(begin + _BACKGROUND_PART, pictures))
             request = _tfs.PredictRequest()
             request.model_spec.name = self._name
-            request.model_spec.signature_name = "background"
+            request.model_spec.signature_name = name
             request.model_spec.version.value = version
             write_probe(request.inputs["probe"], numbers)
             response = await self._predict(request, len(numbers), until)
@@ -184,8 +187,11 @@ class TfServingEmbedder:
                 ) from problem
         if await self._learn(version, until) != model:
             raise _ModelChanged(f"model {model.label} is no longer at {self._address}; try again")
-        self._backgrounds = {model.fingerprint: np.concatenate(parts)}
-        return self._backgrounds[model.fingerprint]
+        made = np.concatenate(parts)
+        # Of the model that answers now alone: they are megabytes.
+        kept = {key: vectors for key, vectors in self._backgrounds.items() if key[0] == model.fingerprint}
+        self._backgrounds = {**kept, (model.fingerprint, space): made}
+        return made
 
     async def _embed(self, images: NDArray[np.uint8], outputs: frozenset[str], until: float) -> Embeddings:
         """Ask in parts, all of them of the version that answers the first."""

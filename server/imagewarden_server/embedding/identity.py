@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from imagewarden_server.embedding import _tfs
-from imagewarden_server.matching.ports import ModelInfo
+from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.types import Box
 
 SIDE = 299
@@ -41,9 +41,9 @@ def model_info(name: str, version: int, card_json: bytes) -> ModelInfo:
             semantic_dimensions=int(card["semantic"]["dimension"]),
             logo_dimensions=int(card["logos"]["dimension"]),
             regions=_boxes(card["regions"]["boxes"]),
-            region_penalty=float(card["regions"]["penalty"]),
             logo_windows=_boxes(card["logos"]["boxes"]),
-            background=(int(card["logos"]["background"][0]), int(card["logos"]["background"][1])),
+            copy_background=_counts(card["embedding"]["background"]),
+            logo_background=_counts(card["logos"]["background"]),
         )
     # A card may nest without end, or state a dimension of Infinity.
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
@@ -64,6 +64,11 @@ def _boxes(boxes: Sequence[Sequence[float]]) -> tuple[Box, ...]:
     return tuple(Box(*(float(edge) for edge in box)) for box in boxes)
 
 
+def _counts(background: Sequence[int]) -> tuple[int, int]:
+    """Pictures, and windows of each."""
+    return int(background[0]), int(background[1])
+
+
 def _card_problem(info: ModelInfo) -> str:
     """What of a card cannot be true; empty where nothing is."""
     if not _FINGERPRINT.fullmatch(info.fingerprint):
@@ -73,8 +78,9 @@ def _card_problem(info: ModelInfo) -> str:
         return f"its dimensions are {dimensions}"
     if not info.regions or not info.logo_windows:
         return "it has no regions, or no windows for logos"
-    if not (0 <= min(info.background) <= max(info.background) <= _MOST_BACKGROUND and 0 <= info.region_penalty <= 1):
-        return f"it has a background of {info.background} and a penalty of {info.region_penalty:g}"
+    for background in (info.copy_background, info.logo_background):
+        if not 0 <= min(background) <= max(background) <= _MOST_BACKGROUND:
+            return f"it has a background of {background}"
     for box in (*info.regions, *info.logo_windows):
         if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
             return f"its region {[box.left, box.top, box.right, box.bottom]} is no box inside the picture"

@@ -248,13 +248,15 @@ class IndexSet:
         """The k sets of local features of each bank that most keypoints vote for, most votes first."""
         found: list[LocalVotes] = []
         with self._lock.read():
-            for bank in self._held(banks):
-                index = bank.locals.get(extractor)
-                if index is not None:
-                    found += [
-                        LocalVotes(index.entry_of(key), key, votes, mirrored)
-                        for key, votes, mirrored in index.vote(features, k)
-                    ]
+            indexes = [bank.locals[extractor] for bank in self._held(banks) if extractor in bank.locals]
+            if not indexes:
+                return []
+            question = indexes[0].question(features)
+            for index in indexes:
+                found += [
+                    LocalVotes(index.entry_of(key), key, votes, mirrored)
+                    for key, votes, mirrored in index.answer(question, k)
+                ]
         return sorted(found, key=lambda one: (-one.votes, one.key))
 
     def local_features(self, entries: Sequence[int], banks: Sequence[int], extractor: str) -> list[StoredLocal]:

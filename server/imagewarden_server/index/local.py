@@ -54,6 +54,23 @@ class _Set:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """A query's keypoints as the index compares them: words [n, ASSIGNED], signatures of the same, poses [n, 2]."""
+
+    words: NDArray[np.int64]
+    signatures: NDArray[np.uint64]
+    poses: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A query's keypoints and those of its mirror image, for all indexes of one vocabulary."""
+
+    plain: _Side
+    mirrored: _Side
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Segment:
     """Postings of the sets in places [first, last), by word: those of word w are [begins[w], begins[w + 1])."""
 
@@ -150,11 +167,19 @@ class LocalIndex:
             self._place, self._of_entry = {}, {}
             self._append(kept)
 
+    def question(self, features: LocalFeatures) -> Question:
+        """What `answer` is asked: the same for every index of one vocabulary."""
+        return Question(self._side(features), self._side(mirrored(features)))
+
     def vote(self, features: LocalFeatures, k: int) -> list[tuple[int, float, bool]]:
         """The k sets with the most votes: key, votes, and whether the mirrored query found it; most votes first."""
-        if not self._place or not len(features.points):
+        return self.answer(self.question(features), k)
+
+    def answer(self, question: Question, k: int) -> list[tuple[int, float, bool]]:
+        """As `vote`."""
+        if not self._place or not len(question.plain.words):
             return []
-        votes = np.stack([self._votes(features), self._votes(mirrored(features))])
+        votes = np.stack([self._votes(question.plain), self._votes(question.mirrored)])
         best = votes.max(0)
         found = np.flatnonzero(best > 0)
         order = found[np.lexsort((found, -best[found]))][:k]
@@ -252,14 +277,15 @@ class LocalIndex:
         signatures = _joined([one.signatures for _, one in held], np.empty(0, np.uint64))
         return _Segment(first, last, begins.astype(np.int64), places[order], signatures[order], _poses(points)[order])
 
-    def _votes(self, features: LocalFeatures) -> NDArray[np.float32]:
+    def _side(self, features: LocalFeatures) -> _Side:
+        projected = self._vocabulary.project(features.descriptors)
+        words = self._vocabulary.nearest(projected, ASSIGNED)
+        return _Side(words, self._vocabulary.sign(projected, words), _poses(features.points))
+
+    def _votes(self, side: _Side) -> NDArray[np.float32]:
         """Votes for all places."""
-        vocabulary = self._vocabulary
-        projected = vocabulary.project(features.descriptors)
-        words = vocabulary.nearest(projected, ASSIGNED)
-        signatures = vocabulary.sign(projected, words).ravel()
+        words, signatures, poses = side.words, side.signatures.ravel(), side.poses
         voters = np.repeat(np.arange(len(words)), ASSIGNED)
-        poses = _poses(features.points)
         found: list[tuple[NDArray[Any], ...]] = []
         for segment in self._segments:
             begins = segment.begins[words.ravel()]
@@ -269,7 +295,7 @@ class LocalIndex:
             near = np.flatnonzero(bits <= RADIUS)
             rows = rows[near]
             asked = np.repeat(np.arange(len(signatures)), lengths)[near]
-            weight = _WEIGHT[bits[near]] * vocabulary.idf[words.ravel()[asked]] ** 2
+            weight = _WEIGHT[bits[near]] * self._vocabulary.idf[words.ravel()[asked]] ** 2
             found.append((voters[asked], segment.places[rows], weight, segment.poses[rows]))
         voter, place, weight, pose = (np.concatenate(part) for part in zip(*found, strict=True))
         alive = self._live[place]

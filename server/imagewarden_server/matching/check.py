@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from imagewarden_server import media
 from imagewarden_server.matching.content import ContentComparer
+from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.lookup import Lookup, Scope
 from imagewarden_server.matching.pictures import Workers, digest_signals, pdq_usable, require_bytes
 from imagewarden_server.matching.policy import decide
-from imagewarden_server.matching.ports import Catalog, Embedder, SearchIndex
+from imagewarden_server.matching.ports import Catalog, SearchIndex
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode, Verdict
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server import media
+from imagewarden_server.matching.embedder import Embedder, Embeddings, ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
+from imagewarden_server.matching.evidence import Sighting
 from imagewarden_server.matching.lookup import LocalQuery, Lookup, VectorQueries
 from imagewarden_server.matching.pictures import Look, Workers, embedding_usable, looks
-from imagewarden_server.matching.ports import Embedder, Embeddings, ModelInfo
 from imagewarden_server.matching.types import Box, SignalType, UndecidedCode, VectorSpace
 from imagewarden_server.matching.walk import DeadlineInStage, Walk
 from imagewarden_server.media import Frame
@@ -23,8 +24,10 @@ _MODEL_SIGNALS = (SignalType.EMBEDDING,)
 _LOCAL_SIGNALS = (SignalType.LOCAL,)
 # An entry may be the best of several views; more candidates than are answered let the signals correct each other.
 _LEAST_CANDIDATES = 16
-# So many of what each other signal finds are compared by local features too.
+# So many of what each other signal finds are compared by local features too, where the embedding's score is at least
+# this part of the threshold: what is like everything a little is no suspicion.
 _SUSPECTED = 4
+_SUSPICIOUS = 0.6
 
 
 class ContentComparer:
@@ -38,25 +41,25 @@ class ContentComparer:
     async def compare(self, walk: Walk) -> None:
         """Note what the content signals find, each only where something in scope has it.
 
-        Local features are extracted while the model works: its pass is the longest of all stages.
+        Local features are extracted and looked up while the model works: its pass is the longest of all stages.
         """
-        extraction: asyncio.Task[list[LocalQuery] | None] | None = None
+        beside: asyncio.Task[_Local | None] | None = None
         if self._lookup.compares_local(walk.scope, media.EXTRACTOR):
-            extraction = asyncio.create_task(self._extract(walk))
+            beside = asyncio.create_task(self._look_up_local(walk))
         try:
             asked = await self._embed(walk)
             vectors = None
             if asked is not None:
                 vectors = asked.answer.model, asked.queries()
                 await self._search_vectors(walk, asked, *vectors)
-            if extraction is not None and not walk.decided:
-                if (extracted := await extraction) is not None:
-                    await self._compare_local(walk, extracted)
+            if beside is not None and not walk.decided:
+                if (local := await beside) is not None:
+                    await self._compare_local(walk, local)
                 else:
                     walk.out_of_time("the local features", _LOCAL_SIGNALS)
         finally:
-            if extraction is not None:
-                extraction.cancel()
+            if beside is not None:
+                beside.cancel()
         if not walk.decided and len(walk.candidates):
             await self._complete(walk, vectors)
 
@@ -118,28 +121,40 @@ class ContentComparer:
                     walk.candidates.note(seen)
                     # Of each search for itself: scores of copies and of logos have different units.
                     best = sorted(seen, key=lambda one: -one.found.value)[:_SUSPECTED]
-                    walk.suspected += [one.entry for one in best]
+                    least = _SUSPICIOUS * self._lookup.least(walk.scope, query.space)
+                    walk.suspected += [one.entry for one in best if one.found.value >= least]
                 await self._weigh(walk)
         except DeadlineInStage:
             walk.out_of_time("the vector search", _MODEL_SIGNALS)
 
     # ------------------------------------------------------------------------------------------------ local features
 
-    async def _extract(self, walk: Walk) -> list[LocalQuery] | None:
-        """The local features of the frames; None where the deadline came first."""
+    async def _look_up_local(self, walk: Walk) -> _Local | None:
+        """The frames' local features, and the entries they vote for; None where the deadline came first."""
         try:
             with walk.stage("local_extract"):
-                return await walk.within(self._workers.run(_local_queries, walk.frames))
+                queries = await walk.within(self._workers.run(_local_queries, walk.frames))
+            with walk.stage("local_search"):
+                found = await walk.within(self._workers.run(self._lookup.voted, walk.scope, media.EXTRACTOR, queries))
         except DeadlineInStage:
             return None
+        return _Local(queries, found)
 
-    async def _compare_local(self, walk: Walk, queries: list[LocalQuery]) -> None:
+    async def _compare_local(self, walk: Walk, local: _Local) -> None:
+        """Note what the votes found, and hold against the picture what other signals suspect beside it."""
+        walk.candidates.note(local.found)
         suspected = [*walk.candidates.best(SignalType.PDQ, _SUSPECTED), *walk.suspected]
+        seen = {one.entry for one in local.found}
+        suspected = [entry for entry in suspected if entry not in seen]
+        if not suspected:
+            return
         try:
             with walk.stage("local_search"):
                 walk.candidates.note(
                     await walk.within(
-                        self._workers.run(self._lookup.local, walk.scope, media.EXTRACTOR, queries, suspected)
+                        self._workers.run(
+                            self._lookup.held_against, walk.scope, media.EXTRACTOR, local.queries, suspected
+                        )
                     )
                 )
         except DeadlineInStage:
@@ -168,6 +183,14 @@ class ContentComparer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Local:
+    """The local features of the frames, and the entries that they vote for."""
+
+    queries: Sequence[LocalQuery]
+    found: Sequence[Sighting]
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """What the model answered, with what it was given and the spaces that have something to compare with it."""
 
@@ -183,8 +206,7 @@ class _Asked:
     def queries(self) -> list[VectorQueries]:
         """What is compared in each space.
 
-        For copies the whole picture and, apart, its regions: the best of many windows is more alike by chance than the
-        whole, so that it pays a penalty. For logos all windows.
+        For copies the whole picture and, apart, its regions. For logos all windows.
         """
         model, answer = self.answer.model, self.answer
         made = []
@@ -192,18 +214,18 @@ class _Asked:
             frames = [look.frame for look in self.given]
             whole = [look.window for look in self.given]
             made.append(VectorQueries(VectorSpace.COPY, _given(model, answer.embedding), frames, whole))
-            made.append(self._windows(VectorSpace.COPY, answer.regions, model.regions, model.region_penalty))
+            made.append(self._windows(VectorSpace.COPY, answer.regions, model.regions))
         if VectorSpace.LOGO in self.spaces:
-            made.append(self._windows(VectorSpace.LOGO, answer.logos, model.logo_windows, 0.0))
+            made.append(self._windows(VectorSpace.LOGO, answer.logos, model.logo_windows))
         return made
 
     def _windows(
-        self, space: VectorSpace, vectors: NDArray[np.float32] | None, windows: Sequence[Box], penalty: float
+        self, space: VectorSpace, vectors: NDArray[np.float32] | None, windows: Sequence[Box]
     ) -> VectorQueries:
         rows = _given(self.answer.model, vectors)
         frames = [look.frame for look in self.given for _ in windows]
         places = [look.place(box) for look in self.given for box in windows]
-        return VectorQueries(space, rows.reshape(-1, rows.shape[-1]), frames, places, penalty)
+        return VectorQueries(space, rows.reshape(-1, rows.shape[-1]), frames, places)
 
 
 def _given(model: ModelInfo, vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -213,4 +235,4 @@ def _given(model: ModelInfo, vectors: NDArray[np.float32] | None) -> NDArray[np.
 
 
 def _local_queries(frames: Sequence[Frame]) -> list[LocalQuery]:
-    return [LocalQuery(frame.index, media.extract(frame.small)) for frame in frames]
+    return [LocalQuery(frame.index, media.extract_checked(frame.small)) for frame in frames]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from imagewarden_server import media
 from imagewarden_server.matching.copies import CopyDescriber
+from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import ImageTooPlain, InvalidField, WrongBankKind
 from imagewarden_server.matching.logos import LogoDescriber
 from imagewarden_server.matching.pictures import (
@@ -24,13 +25,7 @@ from imagewarden_server.matching.pictures import (
     require_bytes,
 )
 from imagewarden_server.matching.policy import PDQ_MIN_QUALITY
-from imagewarden_server.matching.ports import (
-    AddedEntry,
-    Catalog,
-    Embedder,
-    Idempotency,
-    Written,
-)
+from imagewarden_server.matching.ports import AddedEntry, Catalog, Idempotency, Written
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import (
     HASH_BYTES,

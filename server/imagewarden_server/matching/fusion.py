@@ -20,7 +20,7 @@ _PDQ_REACH = 128.0
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """sigmoid(bias + pdq * closeness + embedding * score + local * ln(1 + inliers)).
+    """sigmoid(bias + pdq * closeness + embedding * score + local * ln(1 + score)).
 
     Closeness is 1 for equal PDQ hashes and 0 from 128 bits on, which is how far apart two hashes are by chance. What
     was not compared counts as nothing found.
@@ -31,20 +31,20 @@ class Fusion:
     embedding: float
     local: float
 
-    def score(self, bits: float | None, embedding: float | None, inliers: float | None) -> float:
+    def score(self, bits: float | None, embedding: float | None, local: float | None) -> float:
         """The fused score, 0 to 1.
 
         Args:
             bits: PDQ's Hamming distance.
             embedding: the embedding's score, in the unit of its threshold.
-            inliers: how many pairs of keypoints one transform explains.
+            local: the geometric check's score: see `geometry.Verified`.
         """
         closeness = 0.0 if bits is None else max(0.0, 1.0 - bits / _PDQ_REACH)
         raw = (
             self.bias
             + self.pdq * closeness
             + self.embedding * max(0.0, embedding or 0.0)
-            + self.local * math.log1p(max(0.0, inliers or 0.0))
+            + self.local * math.log1p(max(0.0, local or 0.0))
         )
         return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, raw))))
 

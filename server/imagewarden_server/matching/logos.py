@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server import media
+from imagewarden_server.matching.embedder import Embedder, Embeddings
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.pictures import Workers
-from imagewarden_server.matching.ports import Embedder, Embeddings
 from imagewarden_server.matching.types import Box, LocalSignal, SignalType, Vectors, VectorSignal, VectorSpace
 from imagewarden_server.media import Rendering
 
@@ -64,7 +64,7 @@ class LogoDescriber:
         meaning = await self._embedder.embed(pictures[:1], frozenset({"semantic"}), _EMBED_SECONDS)
         if {answer.model.fingerprint, meaning.model.fingerprint} != {model.fingerprint}:
             raise EmbeddingUnavailable(f"the model changed to {meaning.model.label} meanwhile; try again")
-        background = await self._embedder.background(answer.model, _EMBED_SECONDS)
+        background = await self._embedder.background(answer.model, VectorSpace.LOGO, _EMBED_SECONDS)
         vectors = await self._workers.run(_signals, answer, meaning, owners, background)
         return DescribedLogo(vectors, await self._workers.run(_local, renderings))
 

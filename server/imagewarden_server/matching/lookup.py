@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.evidence import Candidates, Found, Sighting
 from imagewarden_server.matching.geometry import Verified, verify_many
-from imagewarden_server.matching.ports import Catalog, EntryHit, Hit, ModelInfo, SearchIndex
+from imagewarden_server.matching.ports import Catalog, EntryHit, Hit, SearchIndex, StoredLocal
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
@@ -29,6 +30,8 @@ from imagewarden_server.matching.types import (
 
 # Of each bank so many sets of local features, those that most keypoints vote for, are compared keypoint by keypoint.
 _VOTED = 8
+# With fewer votes than this no copy was ever verified, and unlike pictures seldom have more: docs/local-features.md.
+_LEAST_VOTES = 3.0
 
 Now = Callable[[], datetime]
 
@@ -89,14 +92,12 @@ class VectorQueries:
         vectors: float32 [n, dimensions], unit norm.
         frames: the frame number of each row.
         regions: the box of each row; None: the whole picture.
-        penalty: what is taken off the score: the best of many windows is more alike by chance than the whole is.
     """
 
     space: VectorSpace
     vectors: Vectors
     frames: Sequence[int]
     regions: Sequence[Box | None]
-    penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,11 @@ class Lookup:
         """How many vectors in scope a space has, by the model that made them."""
         banks = scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[space])
         return self._index.vector_models(list(banks), space)
+
+    def least(self, scope: Scope, space: VectorSpace) -> float:
+        """The lowest threshold in scope of what a space's vectors find."""
+        found = scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[space])
+        return min((threshold.value for threshold in found.values()), default=0.0)
 
     def digests(self, scope: Scope, digests: Sequence[HashSignal]) -> list[Match]:
         """Entries that have one of the digests: at most one match an entry, by its most exact digest."""
@@ -160,39 +166,27 @@ class Lookup:
         hits = self._index.find_entries(banks, queries.space, model.fingerprint, queries.vectors, most)
         return [_by_embedding(hit, queries) for hit in hits]
 
-    def local(
-        self, scope: Scope, extractor: str, queries: Sequence[LocalQuery], suspected: Sequence[int]
-    ) -> list[Sighting]:
-        """The likeliest entries held against the picture, keypoint by keypoint.
-
-        Args:
-            scope: the banks.
-            extractor: of the features.
-            queries: the frames' features.
-            suspected: the keys of entries that other signals found, the likeliest first.
-        """
+    def voted(self, scope: Scope, extractor: str, queries: Sequence[LocalQuery]) -> list[Sighting]:
+        """The entries that most keypoints of the frames vote for, held against the picture keypoint by keypoint."""
         banks = list(scope.comparing(SignalType.LOCAL))
-        held = self._index.local_features(list(dict.fromkeys(suspected)), banks, extractor)
         sightings = []
         for query in queries:
             if not len(query.features.points):
                 continue
-            votes = self._index.find_local(banks, extractor, query.features, _VOTED)
-            mirrored: dict[int, bool | None] = {vote.key: vote.mirrored for vote in votes}
-            voted = self._index.local_features(list(dict.fromkeys(vote.entry for vote in votes)), banks, extractor)
-            sets = {one.key: one for one in voted if one.key in mirrored} | {one.key: one for one in held}
-            chosen = list(sets.values())
-            verified = verify_many(
-                query.features,
-                [one.features for one in chosen],
-                mirrored=[mirrored.get(one.key) for one in chosen],
-            )
-            sightings += [
-                _by_local(one.entry, seen, query.frame)
-                for one, seen in zip(chosen, verified, strict=True)
-                if seen is not None
-            ]
+            found = self._index.find_local(banks, extractor, query.features, _VOTED)
+            votes = {one.key: one for one in found if one.votes >= _LEAST_VOTES}
+            entries = list(dict.fromkeys(one.entry for one in votes.values()))
+            sets = [one for one in self._index.local_features(entries, banks, extractor) if one.key in votes]
+            sightings += _verified(query, sets, [votes[one.key].mirrored for one in sets])
         return sightings
+
+    def held_against(
+        self, scope: Scope, extractor: str, queries: Sequence[LocalQuery], entries: Sequence[int]
+    ) -> list[Sighting]:
+        """Entries that other signals found, by their keys, held against the picture keypoint by keypoint."""
+        banks = list(scope.comparing(SignalType.LOCAL))
+        sets = self._index.local_features(list(dict.fromkeys(entries)), banks, extractor)
+        return [one for query in queries for one in _verified(query, sets, [None] * len(sets))]
 
     def complete(
         self,
@@ -260,10 +254,14 @@ def _by_pdq(entry: int, hit: Hit, frames: Sequence[int]) -> Sighting:
 
 
 def _by_embedding(hit: EntryHit, queries: VectorQueries) -> Sighting:
-    score = hit.value - queries.penalty
-    found = Found(score, 1 - hit.cosine, queries.frames[hit.query], queries.regions[hit.query])
+    found = Found(hit.value, 1 - hit.cosine, queries.frames[hit.query], queries.regions[hit.query])
     return Sighting(hit.entry, SignalType.EMBEDDING, found)
 
 
+def _verified(query: LocalQuery, sets: Sequence[StoredLocal], mirrored: Sequence[bool | None]) -> list[Sighting]:
+    found = verify_many(query.features, [one.features for one in sets], mirrored=mirrored)
+    return [_by_local(one.entry, seen, query.frame) for one, seen in zip(sets, found, strict=True) if seen is not None]
+
+
 def _by_local(entry: int, seen: Verified, frame: int) -> Sighting:
-    return Sighting(entry, SignalType.LOCAL, Found(float(seen.inliers), 0.0, frame, seen.box, seen.transform))
+    return Sighting(entry, SignalType.LOCAL, Found(seen.score, 0.0, frame, seen.box, seen.transform))

@@ -22,16 +22,16 @@ PDQ_MIN_QUALITY = 50
 MIN_DEVIATION = 4.0
 """Standard deviation of luma, 0 to 255, under which a picture is too plain for an embedding to mean something."""
 
-# PDQ: Meta recommends a distance of 31 or less for a match; near-exact for what clears a picture. The cosine thresholds
-# are measured, see docs/thresholds.md.
+# PDQ: Meta recommends a distance of 31 or less for a match; near-exact for what clears a picture. The others are
+# measured, see docs/thresholds.md.
 _DEFAULTS: Mapping[BankKind, Policy] = {
     BankKind.BANNED: Policy(
         Action.BLOCK,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(0.75),
-            SignalType.LOCAL: Threshold(16),
-            SignalType.COMBINED: Threshold(0.9985),
+            SignalType.EMBEDDING: Threshold(0.4),
+            SignalType.LOCAL: Threshold(18),
+            SignalType.COMBINED: Threshold(0.997),
         },
     ),
     BankKind.BRAND: Policy(
@@ -47,7 +47,7 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         Action.ALLOW,
         {
             SignalType.PDQ: Threshold(8),
-            SignalType.EMBEDDING: Threshold(0.99, disabled=True),
+            SignalType.EMBEDDING: Threshold(0.6, disabled=True),
             SignalType.LOCAL: Threshold(100, disabled=True),
             SignalType.COMBINED: Threshold(0.999, disabled=True),
         },

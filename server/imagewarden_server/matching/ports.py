@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
-    Box,
     Entry,
     EntryState,
     HashSignal,
@@ -198,80 +194,6 @@ class SearchIndex(Protocol):
 
     def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[str, int]:
         """How many vectors of a space the given banks have, by model fingerprint."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """The model that answers now, as its card says.
-
-    Attributes:
-        label: for people and answers: name, version and the beginning of the fingerprint.
-        fingerprint: what decides the vectors, hashed: vectors of equal fingerprints are comparable.
-        dimensions: of `embedding` and `regions`.
-        semantic_dimensions: of `semantic`.
-        logo_dimensions: of `logos`.
-        regions: the boxes that the rows of `regions` were pooled over, as fractions of the input.
-        region_penalty: what is taken off a region's similarity, so that the best of all regions is as rarely alike by
-            chance as the whole picture is.
-        logo_windows: the boxes that the rows of `logos` were pooled over.
-        background: how many pictures without logos the model knows, and how many windows of each; 0: none.
-    """
-
-    label: str
-    fingerprint: str
-    dimensions: int
-    semantic_dimensions: int
-    logo_dimensions: int
-    regions: tuple[Box, ...]
-    region_penalty: float
-    logo_windows: tuple[Box, ...]
-    background: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """What the model said of n pictures; all rows of unit norm.
-
-    Attributes:
-        model: the model that really answered.
-        embedding: float32 [n, dimensions], or None where not asked.
-        regions: float32 [n, len(model.regions), dimensions], or None where not asked.
-        logos: float32 [n, len(model.logo_windows), logo_dimensions], or None where not asked.
-        semantic: float32 [n, semantic_dimensions], or None where not asked.
-    """
-
-    model: ModelInfo
-    embedding: Vectors | None = None
-    regions: NDArray[np.float32] | None = None
-    logos: NDArray[np.float32] | None = None
-    semantic: Vectors | None = None
-
-
-class Embedder(Protocol):
-    """The model, wherever it runs."""
-
-    @property
-    def model(self) -> ModelInfo | None:
-        """The model that answers now; None while there is none that can be used."""
-
-    @property
-    def problem(self) -> str:
-        """Why there is none, in a sentence; empty where there is one."""
-
-    async def embed(self, images: NDArray[np.uint8], outputs: frozenset[str], time_limit: float | None) -> Embeddings:
-        """Ask for outputs (`embedding`, `regions`, `logos`, `semantic`) of uint8 pictures [n, 299, 299, 3].
-
-        Raises:
-            EmbeddingUnavailable: the model is not there, failed, answered nonsense or took longer than `time_limit`
-                seconds; the message says which.
-        """
-
-    async def background(self, model: ModelInfo, time_limit: float) -> NDArray[np.float32]:
-        """The logo vectors of the windows of pictures without logos: float32 [pictures, windows, logo_dimensions].
-
-        Raises:
-            EmbeddingUnavailable: as `embed`; also where the model is another one meanwhile.
-        """
 
 
 @dataclass(frozen=True, slots=True)

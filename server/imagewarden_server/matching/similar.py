@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 
 from imagewarden_server import media
+from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import EmbeddingUnavailable, RevisionBehind
 from imagewarden_server.matching.lookup import Lookup, Scope
 from imagewarden_server.matching.pictures import Workers, decode_or_raise, model_input, require_bytes
-from imagewarden_server.matching.ports import Catalog, Embedder, SearchIndex
+from imagewarden_server.matching.ports import Catalog, SearchIndex
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Bank, Entry
 from imagewarden_server.media import Digests, Limits, Picture

@@ -4,7 +4,7 @@ Every function may run on any thread. What cannot be read raises MediaError and 
 """
 
 from imagewarden_server.media.digests import digest
-from imagewarden_server.media.local import EXTRACTOR, extract
+from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
 from imagewarden_server.media.perceptual import close_look
 from imagewarden_server.media.pixels import decode, inspect
@@ -42,6 +42,7 @@ __all__ = [
     "decode",
     "digest",
     "extract",
+    "extract_checked",
     "inspect",
     "place_logo",
     "render_logo",

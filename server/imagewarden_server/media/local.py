@@ -16,10 +16,11 @@ EXTRACTOR = "rootsift-1"
 KEYPOINTS = 300
 """What is stored of a picture."""
 
-QUERY_KEYPOINTS = 500
-"""What a checked picture is asked for: more, since a copy may be a small part of it."""
-
 SIDE = 320
+"""What the longer side of a stored picture is scaled to, in pixels."""
+
+_CHECKED_KEYPOINTS = 700
+_CHECKED_SIDE = 512
 
 DESCRIPTOR_SIZE = 128
 UNIT = 512.0
@@ -72,6 +73,18 @@ def extract(pixels: NDArray[np.uint8], *, keypoints: int = KEYPOINTS, side: int 
     points[:, 2] = table[:, 2] / side
     points[:, 3] = np.radians(table[:, 3])
     return LocalFeatures(points, _root(raw[kept].astype(np.float32)), aspect)
+
+
+def extract_checked(pixels: NDArray[np.uint8]) -> LocalFeatures:
+    """The features of a checked picture: larger and more than of a stored one, since a copy may be a small part of it.
+
+    A picture is never scaled up beyond what a stored one is: that finds nothing new but its noise.
+
+    Args:
+        pixels: uint8 [height, width, 3], sRGB.
+    """
+    side = min(max(SIDE, *pixels.shape[:2]), _CHECKED_SIDE)
+    return extract(pixels, keypoints=_CHECKED_KEYPOINTS, side=side)
 
 
 def mirrored(features: LocalFeatures) -> LocalFeatures:

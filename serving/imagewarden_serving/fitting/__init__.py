@@ -65,8 +65,8 @@ def fit(
 
     Args:
         directories: where the photographs are.
-        out: the .npz to write: `mean` [C], `matrix` [C, D], `background` [pictures, 5, D] (the descriptors of the
-            pictures themselves, to normalise scores by), and `record`, a JSON text of how it was made.
+        out: the .npz to write: `mean` [C], `matrix` [C, D], `background` [pictures, 5, D] (the descriptors of
+            `pictures.brought`, to normalise scores by), and `record`, a JSON text of how it was made.
         recipe: how to fit.
         say: told what is done, a line each.
         progress: told how many pictures of how many are done.
@@ -90,10 +90,12 @@ def fit(
     collected = samples.collect(paths, maps, edits_each=recipe.edits_each, seed=recipe.seed, progress=progress)
     say(f"whitening {len(collected.features)} vectors")
     learned = whitening.learn(collected.features, collected.pictures, dimensions=recipe.dimensions, ridge=recipe.ridge)
+    brought = pictures.brought(paths, directories)
     record = {
         "network": network,
         "pictures": {
             "count": len(paths),
+            "background": len(brought),
             "directories": [directory.name for directory in directories],
             "share": f"{recipe.share.part} of {recipe.share.parts}",
             "sha256": pictures.digest(paths),
@@ -109,7 +111,7 @@ def fit(
             **{name: metadata.version(name) for name in ("imagewarden", "tensorflow", "numpy", "pillow")},
         },
     }
-    whitening.save(learned, learned.project(collected.background), record, out)
+    whitening.save(learned, learned.project(collected.background[brought]), record, out)
     return record
 
 

@@ -73,8 +73,9 @@ def test_the_files_are_those_that_a_model_server_reads(exported: ExportResult) -
 
 
 def test_signatures_have_the_batch_in_front_and_the_dtypes_promised(model: SavedModel) -> None:
-    default, encoded, describe, background = (
-        model.signatures[name] for name in ("serving_default", "encoded", "describe", "background")
+    default, encoded, describe, *backgrounds = (
+        model.signatures[name]
+        for name in ("serving_default", "encoded", "describe", "copy_background", "logo_background")
     )
 
     def said(tensors: Any) -> dict[str, tuple[int, list[int]]]:
@@ -92,7 +93,9 @@ def test_signatures_have_the_batch_in_front_and_the_dtypes_promised(model: Saved
     assert said(describe.inputs) == {"probe": (tf.int32.as_datatype_enum, [-1])}
     assert said(default.outputs) == said(encoded.outputs) == outputs
     assert said(describe.outputs) == {"card": (tf.string.as_datatype_enum, [-1])}
-    assert said(background.inputs) == {"probe": (tf.int32.as_datatype_enum, [-1])}
+    for background in backgrounds:
+        assert said(background.inputs) == {"probe": (tf.int32.as_datatype_enum, [-1])}
+        assert list(background.outputs) == ["background"]
     assert {one.method_name for one in model.signatures.values()} == {"tensorflow/serving/predict"}
 
 

@@ -28,9 +28,9 @@ Card = dict[str, Any]
 def card(fingerprint: str = "f" * 64, dimension: int = D) -> Card:
     return {
         "fingerprint": fingerprint,
-        "embedding": {"dimension": dimension},
+        "embedding": {"dimension": dimension, "background": [BACKGROUND, BACKGROUND_WINDOWS]},
         "semantic": {"dimension": S},
-        "regions": {"boxes": BOXES, "penalty": 0.05},
+        "regions": {"boxes": BOXES},
         "logos": {"boxes": LOGO_BOXES, "dimension": L, "background": [BACKGROUND, BACKGROUND_WINDOWS]},
     }
 
@@ -41,9 +41,9 @@ def unit(*shape: int) -> Any:
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
-def background_of(pictures: Iterable[int]) -> Any:
+def background_of(pictures: Iterable[int], dimension: int = L) -> Any:
     """The windows' vectors of background pictures that the host answers: each picture has its own."""
-    return np.stack([unit(100 + picture, BACKGROUND_WINDOWS, L)[0] for picture in pictures])
+    return np.stack([unit(100 + picture, BACKGROUND_WINDOWS, dimension)[0] for picture in pictures])
 
 
 def encoded_strings(*strings: bytes) -> bytes:
@@ -189,9 +189,10 @@ class ModelHost:
             await context.abort(self.failures.pop(0), self.details)
         if "predict" in self.garbage:
             return Raw(self.garbage["predict"])
-        if request.model_spec.signature_name == "background":
+        if request.model_spec.signature_name in {"copy_background", "logo_background"}:
+            logos = request.model_spec.signature_name == "logo_background"
             numbers = request.inputs["probe"].int_val
-            write(response.outputs["background"], background_of(numbers))
+            write(response.outputs["background"], background_of(numbers, L if logos else D))
         else:
             self.fill(request, response)
         self.change(response)

@@ -13,6 +13,7 @@ from tests.unit.embedding.model_host import (
     BACKGROUND_WINDOWS,
     EMBEDDING,
     PICTURE,
+    D,
     L,
     ModelHost,
     Observer,
@@ -23,8 +24,9 @@ from tests.unit.embedding.model_host import (
 
 from imagewarden_server.embedding import TfServingEmbedder
 from imagewarden_server.embedding.retry import ATTEMPTS
+from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
-from imagewarden_server.matching.ports import ModelInfo
+from imagewarden_server.matching.types import VectorSpace
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def model(embedder: TfServingEmbedder) -> ModelInfo:
 async def test_it_is_asked_for_in_parts_of_one_version_and_joined_in_order(
     fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, model: ModelInfo
 ) -> None:
-    found = await embedder.background(model, 5)
+    found = await embedder.background(model, VectorSpace.LOGO, 5)
     assert found.shape == (BACKGROUND, BACKGROUND_WINDOWS, L)
     assert found.dtype == np.float32
     assert np.allclose(found, background_of(range(BACKGROUND)))
@@ -45,22 +47,33 @@ async def test_it_is_asked_for_in_parts_of_one_version_and_joined_in_order(
     assert asked == [list(range(32)), list(range(32, 64)), list(range(64, 70))], "no more than a host takes at once"
     specs = [request.model_spec for request in fake_host.predictions]
     assert [(spec.name, spec.signature_name, spec.version.value) for spec in specs] == [
-        ("inception", "background", 1)
+        ("inception", "logo_background", 1)
     ] * 3
     assert observer.batches == [32, 32, 6]
+
+
+async def test_copies_have_a_background_of_their_own(
+    fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
+) -> None:
+    logos = await embedder.background(model, VectorSpace.LOGO, 5)
+    found = await embedder.background(model, VectorSpace.COPY, 5)
+    assert np.allclose(found, background_of(range(BACKGROUND), D))
+    assert fake_host.predictions[-1].model_spec.signature_name == "copy_background"
+    assert await embedder.background(model, VectorSpace.LOGO, 5) is logos, "one does not push the other out"
+    assert await embedder.background(model, VectorSpace.COPY, 5) is found
 
 
 async def test_it_is_asked_for_once_for_a_model(
     fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo
 ) -> None:
-    first = await embedder.background(model, 5)
-    assert await embedder.background(model, 5) is first
+    first = await embedder.background(model, VectorSpace.LOGO, 5)
+    assert await embedder.background(model, VectorSpace.LOGO, 5) is first
     assert len(fake_host.predictions) == 3
     fake_host.versions[1] = card("e" * 64)
     assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
     other = embedder.model
     assert other is not None
-    assert await embedder.background(other, 5) is not first
+    assert await embedder.background(other, VectorSpace.LOGO, 5) is not first
     assert len(fake_host.predictions) == 6, "another model has a background of its own"
 
 
@@ -71,7 +84,7 @@ async def test_a_model_without_one_is_not_asked(fake_host: ModelHost, observer: 
     made = TfServingEmbedder(fake_host.address, "inception", observer=observer)
     await made.start()
     assert made.model is not None
-    assert (await made.background(made.model, 5)).shape == (0, 0, L)
+    assert (await made.background(made.model, VectorSpace.LOGO, 5)).shape == (0, 0, L)
     assert not fake_host.predictions
     await made.close()
 
@@ -80,7 +93,7 @@ async def test_it_tries_again_what_was_not_there(
     fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer, model: ModelInfo
 ) -> None:
     fake_host.failures = [grpc.StatusCode.UNAVAILABLE] * (ATTEMPTS - 1)
-    assert len(await embedder.background(model, 5)) == BACKGROUND
+    assert len(await embedder.background(model, VectorSpace.LOGO, 5)) == BACKGROUND
     assert observer.failures == ["UNAVAILABLE"] * (ATTEMPTS - 1)
 
 
@@ -89,14 +102,14 @@ async def test_a_failure_is_said_and_the_next_call_asks_again(
 ) -> None:
     fake_host.failures = [grpc.StatusCode.INTERNAL]
     with pytest.raises(EmbeddingUnavailable, match="INTERNAL"):
-        await embedder.background(model, 5)
-    assert len(await embedder.background(model, 5)) == BACKGROUND
+        await embedder.background(model, VectorSpace.LOGO, 5)
+    assert len(await embedder.background(model, VectorSpace.LOGO, 5)) == BACKGROUND
 
 
 async def test_a_slow_host_is_left_in_time(fake_host: ModelHost, embedder: TfServingEmbedder, model: ModelInfo) -> None:
     fake_host.delay = 5
     with pytest.raises(EmbeddingUnavailable, match="DEADLINE_EXCEEDED"):
-        await embedder.background(model, 0.2)
+        await embedder.background(model, VectorSpace.LOGO, 0.2)
 
 
 def not_of_unit_norm(response: Any) -> None:
@@ -137,10 +150,10 @@ async def test_nonsense_is_never_kept(
 ) -> None:
     fake_host.change = change
     with pytest.raises(EmbeddingUnavailable, match=f"answered nonsense.*'background'.*{said}"):
-        await embedder.background(model, 5)
+        await embedder.background(model, VectorSpace.LOGO, 5)
     assert observer.failures == ["NONSENSE"]
     fake_host.change = lambda _: None
-    assert np.allclose(await embedder.background(model, 5), background_of(range(BACKGROUND)))
+    assert np.allclose(await embedder.background(model, VectorSpace.LOGO, 5), background_of(range(BACKGROUND)))
 
 
 async def test_a_model_that_is_no_longer_there_has_none(
@@ -149,7 +162,7 @@ async def test_a_model_that_is_no_longer_there_has_none(
     fake_host.versions = {2: card("e" * 64)}
     assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
     with pytest.raises(EmbeddingUnavailable, match="NOT_FOUND"):
-        await embedder.background(model, 5)
+        await embedder.background(model, VectorSpace.LOGO, 5)
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -163,7 +176,7 @@ async def test_another_model_under_the_same_number_is_noticed(
         await another_comes(None)
     fake_host.before_answer = another_comes
     with pytest.raises(EmbeddingUnavailable, match=r"inception/1@f+ is no longer at"):
-        await embedder.background(model, 5)
+        await embedder.background(model, VectorSpace.LOGO, 5)
     assert (await embedder.embed(PICTURE, EMBEDDING, 5)).model.fingerprint == "e" * 64
 
 
@@ -175,7 +188,7 @@ async def test_a_version_that_is_unloaded_on_the_way_is_said(
 
     fake_host.before_answer = away
     with pytest.raises(EmbeddingUnavailable, match="NOT_FOUND"):
-        await embedder.background(model, 5)
+        await embedder.background(model, VectorSpace.LOGO, 5)
 
 
 async def test_a_host_that_was_too_busy_to_say_how_it_does_is_asked_all_the_same(
@@ -183,4 +196,4 @@ async def test_a_host_that_was_too_busy_to_say_how_it_does_is_asked_all_the_same
 ) -> None:
     fake_host.garbage["status"] = b"\xff\xff\xff"
     assert await eventually(lambda: embedder.model is None)
-    assert len(await embedder.background(model, 5)) == BACKGROUND
+    assert len(await embedder.background(model, VectorSpace.LOGO, 5)) == BACKGROUND

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.embedding.model_host import BACKGROUND, BACKGROUND_WINDOWS, LOGO_BOXES, L, card
+from tests.unit.embedding.model_host import BACKGROUND, BACKGROUND_WINDOWS, LOGO_BOXES, D, L, card
 
 from imagewarden_server.embedding.identity import ModelProblem, model_info
 from imagewarden_server.matching.types import Box
@@ -17,8 +17,8 @@ def test_a_card_says_who_the_model_is() -> None:
     assert info.label == "inception/7@0123456789ab"
     assert (info.dimensions, info.semantic_dimensions) == (8, 16)
     assert info.regions == (Box(0, 0, 1, 1), Box(0, 0, 0.5, 0.5))
-    assert info.region_penalty == 0.05
-    assert (info.logo_dimensions, info.background) == (L, (BACKGROUND, BACKGROUND_WINDOWS))
+    assert info.copy_background == (BACKGROUND, BACKGROUND_WINDOWS)
+    assert (info.logo_dimensions, info.logo_background) == (L, (BACKGROUND, BACKGROUND_WINDOWS))
     assert info.logo_windows == (Box(0, 0, 0.2, 0.2), Box(0.1, 0, 0.3, 0.2), Box(0.2, 0.2, 1, 1))
 
 
@@ -31,8 +31,8 @@ def test_what_is_no_card(data: bytes) -> None:
         model_info("inception", 1, data)
 
 
-def regions(boxes: list[list[float]], penalty: float = 0.05) -> dict[str, Any]:
-    return {"boxes": boxes, "penalty": penalty}
+def regions(boxes: list[list[float]]) -> dict[str, Any]:
+    return {"boxes": boxes}
 
 
 def logos(**change: Any) -> dict[str, Any]:
@@ -45,8 +45,10 @@ def logos(**change: Any) -> dict[str, Any]:
         ({"fingerprint": ""}, "SHA-256"),
         ({"fingerprint": "F" * 64}, "SHA-256"),
         ({"fingerprint": "f" * 63 + "\n"}, "SHA-256"),
-        ({"embedding": {"dimension": 0}}, "dimensions"),
+        ({"embedding": {"dimension": 0, "background": [0, 0]}}, "dimensions"),
         ({"embedding": {"dimension": float("inf")}}, "OverflowError"),
+        ({"embedding": {"dimension": D}}, "KeyError.*background"),
+        ({"embedding": {"dimension": D, "background": [2, -1]}}, r"background of \(2, -1\)"),
         ({"semantic": {"dimension": -1}}, "dimensions"),
         ({"semantic": {"dimension": "many"}}, "ValueError"),
         ({"regions": regions([])}, "no regions"),
@@ -54,9 +56,6 @@ def logos(**change: Any) -> dict[str, Any]:
         ({"regions": regions([[0, 0, 1, 1.5]])}, "no box"),
         ({"regions": regions([[0.5, 0, 0.5, 1]])}, "no box"),
         ({"regions": regions([[0, 0, 1, float("nan")]])}, "no box"),
-        ({"regions": regions([[0, 0, 1, 1]], penalty=-0.1)}, "penalty of -0.1"),
-        ({"regions": regions([[0, 0, 1, 1]], penalty=float("nan"))}, "penalty of nan"),
-        ({"regions": {"boxes": [[0, 0, 1, 1]]}}, "KeyError.*penalty"),
         ({"logos": logos(boxes=[])}, "no windows for logos"),
         ({"logos": logos(boxes=[[0, 0.5, 1, 0.5]])}, "no box"),
         ({"logos": logos(dimension=0)}, "dimensions"),

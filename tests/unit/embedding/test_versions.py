@@ -24,8 +24,8 @@ from tests.unit.embedding.model_host import (
 )
 
 from imagewarden_server.embedding import TfServingEmbedder
+from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
-from imagewarden_server.matching.ports import ModelInfo
 
 
 async def fingerprint(embedder: TfServingEmbedder) -> str:

@@ -31,9 +31,12 @@ def test_the_split_is_by_the_digest_of_the_name() -> None:
     assert all(is_fitting(name) == (hashlib.sha256(name.encode()).digest()[0] % 6 == 0) for name in names)
     assert 60 < sum(map(is_fitting, names)) < 140
     found = pictures(100)
-    both = part(found, fitting=True) + part(found, fitting=False)
-    assert sorted(both, key=lambda one: one.name) == found
-    assert part(found, fitting=True, share=1) == found
+    fitting, measured = part(found, fitting=True), part(found, fitting=False)
+    assert [one for one in found if not is_fitting(one.name)] == measured
+    # Not those that a model fitted on them brings along: `imagewarden model fit` takes an even second byte.
+    spared = [one for one in found if hashlib.sha256(one.name.encode()).digest()[1] % 2 == 1]
+    assert fitting == [one for one in spared if is_fitting(one.name)]
+    assert part(found, fitting=True, share=1) == spared
 
 
 def test_pictures_are_found_by_their_names_below_the_folder(tmp_path: Path) -> None:

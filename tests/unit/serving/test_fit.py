@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from imagewarden_eval.datasets import Photograph, part
 from imagewarden_serving import card as cards
 from imagewarden_serving.cli import app
 from imagewarden_serving.fitting import FitError, Recipe, Share, fit, pictures, samples, whitening
@@ -75,7 +76,8 @@ def test_the_nearest_window_overlaps_most() -> None:
 
 
 def test_features_are_pooled_as_the_exported_graph_pools_them() -> None:
-    graph = pytest.importorskip("imagewarden_serving.graph")
+    from imagewarden_serving import graph  # TensorFlow: for this test alone
+
     maps = np.random.default_rng(5).normal(0, 2, (1, 17, 17, 8)).astype(np.float32)
     places = cards.windows(17)
     _, regions = graph.describe_copy(maps, places, None)
@@ -147,6 +149,15 @@ def test_each_picture_is_of_one_part_whatever_the_directory(tmp_path: Path) -> N
     assert [path.relative_to(tmp_path / "there") for path in there] == [
         path.relative_to(tmp_path / "here") for path in parts[1]
     ]
+
+
+def test_a_model_brings_along_the_pictures_that_no_score_is_fitted_on(tmp_path: Path) -> None:
+    paths = [tmp_path / f"cat/{number:03}.jpg" for number in range(80)]
+    brought = pictures.brought(paths, [tmp_path / "other", tmp_path])
+    assert 20 < len(brought) < 60
+    named = [Photograph(path.relative_to(tmp_path).as_posix(), path) for path in paths]
+    spared = part(named, fitting=True, share=1)
+    assert sorted([*spared, *(named[place] for place in brought)], key=lambda one: one.name) == named
 
 
 def test_what_cannot_be_fitted_on_is_said_before_the_network_is_loaded(tmp_path: Path) -> None:

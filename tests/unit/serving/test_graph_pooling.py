@@ -54,7 +54,10 @@ def test_descriptors_are_generalised_means_of_the_map_and_of_each_window(graph: 
 def test_a_projection_centres_turns_and_normalises_both(graph: Any, maps: Array) -> None:
     chance = np.random.default_rng(6)
     projection = Projection(
-        chance.normal(0, 0.1, 8).astype(np.float32), chance.normal(0, 1, (8, 3)).astype(np.float32), "digest"
+        chance.normal(0, 0.1, 8).astype(np.float32),
+        chance.normal(0, 1, (8, 3)).astype(np.float32),
+        np.zeros((0, 1, 3), np.float32),
+        "digest",
     )
     places = cards.windows(17, (9,))
     plain, plain_regions = graph.describe_copy(maps, places, None)

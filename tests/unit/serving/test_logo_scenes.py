@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from tests.unit.serving.logo_material import PHOTOGRAPHS
 
+from imagewarden_server.matching.logos import layouts as server_layouts
+from imagewarden_server.matching.types import Box
 from imagewarden_serving.fitting.logos_drawing import Rendering, contrast, draw, layouts, place, renderings
 from imagewarden_serving.fitting.logos_scenes import Scene, compose, overlap, paste, shown, sized
 from imagewarden_serving.logo_windows import boxes
@@ -184,3 +186,9 @@ def test_a_drawing_fills_the_windows_that_it_names() -> None:
         assert not drawn.any(), "nothing is drawn outside of them"
         seen.add(tuple(filled))
     assert len(seen) >= 3
+
+
+@pytest.mark.parametrize("aspect", [0.3, 0.67, 1.0, 1.5, 4.0])
+def test_a_head_learns_from_the_very_windows_that_a_registration_fills(aspect: float) -> None:
+    registered = [Box(*box) for box in WINDOWS]
+    assert layouts(WINDOWS, aspect) == server_layouts(registered, aspect)

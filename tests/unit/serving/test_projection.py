@@ -31,6 +31,16 @@ def test_a_projection_is_read_as_float32_whatever_it_was_saved_as(tmp_path: Path
     assert other.sha256 != double.sha256
 
 
+def test_the_background_is_of_unit_norm_and_counts_in_the_digest(tmp_path: Path) -> None:
+    without = load_projection(saved(tmp_path / "a.npz", mean=MEAN, matrix=MATRIX), 6)
+    assert without.background.shape == (0, 1, 4)
+    pictures = np.random.default_rng(3).normal(0, 5, (3, 2, 4))
+    made = load_projection(saved(tmp_path / "b.npz", mean=MEAN, matrix=MATRIX, background=pictures), 6)
+    expected = pictures / np.linalg.norm(pictures, axis=-1, keepdims=True)
+    np.testing.assert_allclose(made.background, expected, atol=1e-6)
+    assert made.sha256 != without.sha256
+
+
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
@@ -40,6 +50,9 @@ def test_a_projection_is_read_as_float32_whatever_it_was_saved_as(tmp_path: Path
         ({"mean": MEAN, "matrix": MATRIX[:, :0]}, "6 channels"),
         ({"mean": MEAN, "matrix": MATRIX[:, :, None]}, "6 channels"),
         ({"mean": MEAN * np.nan, "matrix": MATRIX}, "not finite"),
+        ({"mean": MEAN, "matrix": MATRIX, "background": np.full((2, 1, 4), np.inf)}, "not finite"),
+        ({"mean": MEAN, "matrix": MATRIX, "background": np.ones((2, 4))}, "a background"),
+        ({"mean": MEAN, "matrix": MATRIX, "background": np.ones((2, 1, 5))}, "a background"),
         ({"mean": MEAN, "matrix": np.array([["text"] * 4] * 6)}, "no projection"),
         ({"mean": MEAN, "matrix": np.array([{"a": "pickle"}], dtype=object)}, "no projection"),
     ],
@@ -66,4 +79,4 @@ def test_the_bundled_projection_fits_mixed3() -> None:
     bundled = load_projection(BUNDLED_PROJECTION, 768)
     assert bundled.dimension == 512
     # Frozen: stored vectors are bound to this digest through the model's fingerprint.
-    assert bundled.sha256 == "f3740d0cf1619220df0820ad2e5036f88c2f5d91a501f4254d9a6f9ed0074755"
+    assert bundled.sha256 == "ae45a5da558e4ab22f7c25eb72dd6301357e9a8d5911cf1f2ebf40fd1f0261fa"

@@ -1,0 +1,82 @@
+"""The command `imagewarden eval everyday`. What the run needs is imported when it runs: the help comes at once."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(everyday)
+
+
+def everyday(
+    images: Annotated[list[Path], typer.Option(help="A folder of photographs; may be given again.")],
+    logos: Annotated[
+        Path, typer.Option(help="The unpacked npm package @iconify-json/logos, or a folder of .svg files.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("eval-everyday"),
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out names like this, such as 'Faces_easy/*'; may be given again.")
+    ] = None,
+    fitting_share: Annotated[
+        int, typer.Option(min=2, help="One picture in so many is for fitting, by the SHA-256 of its name: not used.")
+    ] = 6,
+    references: Annotated[int, typer.Option(min=1, help="How many pictures are banned.")] = 1_000,
+    brands: Annotated[int, typer.Option(min=1, help="How many logos are registered.")] = 300,
+    queries: Annotated[int, typer.Option(min=1, help="How many ordinary pictures are checked.")] = 3_000,
+    timed: Annotated[int, typer.Option(min=1, help="How many pictures are timed.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each of them.")] = 3,
+    model_base_path: Annotated[Path, typer.Option(help="The directory that has the model's versions.")] = Path(
+        "var/model/inception"
+    ),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 1,
+    callers: Annotated[int, typer.Option(min=1, max=64, help="Checks at once, but for the timed ones.")] = 4,
+    json_output: Annotated[bool, typer.Option("--json", help="Answer the report as JSON on standard output.")] = False,
+) -> None:
+    """False alarms of ordinary pictures at the shipped thresholds, and what a check costs beside the textbook's.
+
+    Writes report.json and report.md to OUT.
+    """
+    try:
+        from imagewarden import ImageWardenError  # noqa: PLC0415 -- the help needs none of these
+        from imagewarden_eval import everyday as running  # noqa: PLC0415
+        from imagewarden_eval.errors import EvaluationError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("imagewarden"):
+            raise  # a part of this package is missing: that is a bug, and no extra mends it
+        typer.echo(
+            f"imagewarden eval everyday: {error.name} is not installed; install it with: "
+            "pip install 'imagewarden[server,serving,eval]'",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+    options = running.Options(
+        images=tuple(images),
+        logos=logos,
+        out=out,
+        command=shlex.join(["imagewarden", *sys.argv[1:]]),
+        exclude=tuple(exclude or ()),
+        fitting_share=fitting_share,
+        references=references,
+        brands=brands,
+        queries=queries,
+        timed=timed,
+        rounds=rounds,
+        model_base_path=model_base_path,
+        seed=seed,
+        callers=callers,
+        quiet=json_output,
+    )
+    try:
+        record = running.run(options)
+    except (EvaluationError, ImageWardenError, OSError) as error:
+        typer.echo(f"imagewarden eval everyday: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(record) if json_output else running.markdown(record))
