@@ -107,10 +107,13 @@ class Pdq:
 
 
 class Textbook:
-    """The textbook descriptor: Inception's last average pool, 2,048 numbers, cosine, of the model host itself."""
+    """The textbook descriptor: what the model says of meaning, cosine, asked of the model host itself.
 
-    name = "Inception, last pool"
-    says = "the last average pool of the same model (output `semantic`), cosine"
+    Of a model exported with `--semantic-head none` that is the network's last average pool.
+    """
+
+    name = "semantic"
+    says = "what the same model says of meaning (output `semantic`), cosine"
 
     def __init__(self, address: str, model: str = "inception") -> None:
         self._address = address

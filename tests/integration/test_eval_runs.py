@@ -67,7 +67,7 @@ def test_copies_are_found_over_grpc_and_reported(host: Host, photographs: Path, 
     )
     assert (record["references"], record["copies"], record["negative_queries"]) == (6, 30, 20)
     methods = {one["method"]: one for one in record["methods"]}
-    assert {"pHash", "PDQ", "Inception, last pool", "ours, EMBEDDING"} <= set(methods)
+    assert {"pHash", "PDQ", "semantic", "ours, EMBEDDING"} <= set(methods)
     ours = record["methods"][0]
     assert ours["method"].startswith("ours")
     assert ours["micro_ap"] > methods["pHash"]["micro_ap"]
