@@ -89,7 +89,8 @@ class SemanticHead:
 def averaging(side: int) -> Array:
     """The matrix that averages a map of side x side cells over the nine windows: float32 [9, side * side].
 
-    A window is two fifths of the side, rounded up, so that neighbours overlap and the last ones reach the edge.
+    A window is two fifths of the side, rounded up, so that neighbours overlap and the last ones reach the edge. On maps
+    of 17 and 8 cells the mirror of a window is a window.
     """
     size = -(-2 * side // 5)
     offsets = (0, (side - size) // 2, side - size)
