@@ -110,7 +110,7 @@ class Textbook:
     """The textbook descriptor: Inception's last average pool, 2,048 numbers, cosine, of the model host itself."""
 
     name = "Inception, last pool"
-    says = "the last average pool of the same model (output `semantic`), cosine"
+    says = "the last average pool of the same model (output `last_pool`), cosine"
 
     def __init__(self, address: str, model: str = "inception") -> None:
         self._address = address
@@ -126,25 +126,25 @@ class Textbook:
         """float32 [n, dimensions], unit norm.
 
         Raises:
-            BaselineError: the model host does not answer, or its model has no output `semantic`.
+            BaselineError: the model host does not answer, or its model has no output `last_pool`.
         """
         size = (MODEL_SIDE, MODEL_SIDE)
         pixels = np.stack([np.asarray(one.resize(size, Image.Resampling.BILINEAR)) for one in pictures])
         return np.concatenate([self._ask(pixels[begin : begin + 8]) for begin in range(0, len(pixels), 8)])
 
     def _ask(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        request = _tfs.PredictRequest(output_filter=["semantic"])
+        request = _tfs.PredictRequest(output_filter=["last_pool"])
         request.model_spec.name = self._model
         request.model_spec.signature_name = "serving_default"
         write_pictures(request.inputs["images"], pixels)
         try:
             response = self._predict(request, timeout=_CALL_SECONDS, wait_for_ready=True)
-            found = response.outputs["semantic"].tensor_shape.dim[-1].size
-            return floats("semantic", response.outputs, (len(pixels), found))
+            found = response.outputs["last_pool"].tensor_shape.dim[-1].size
+            return floats("last_pool", response.outputs, (len(pixels), found))
         except grpc.RpcError as error:
             raise BaselineError(f"the model host {self._address} does not answer: {error}") from error
         except (TensorProblem, IndexError) as error:
-            raise BaselineError(f"the model at {self._address} gives no output `semantic` of use: {error}") from error
+            raise BaselineError(f"the model at {self._address} gives no output `last_pool` of use: {error}") from error
 
     def similarity(self, queries: Vectors, references: Vectors) -> NDArray[np.float32]:
         """The cosine."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.svm import LinearSVC
 
+from imagewarden_eval import caltech101_linear as linear
 from imagewarden_eval import handcrafted_sift as sift
 from imagewarden_eval.caltech101_data import Split
 from imagewarden_eval.caltech101_metrics import mean_class_accuracy
@@ -72,6 +69,7 @@ class Remembered:
     def __init__(self, feature: Feature) -> None:
         self._feature = feature
         self._made: dict[bytes, Matrix] = {}
+        self._turned: dict[bytes, tuple[Matrix, Matrix]] = {}
 
     def vectors(self, training: NDArray[np.int64]) -> Matrix:
         """As the feature's own."""
@@ -79,6 +77,13 @@ class Remembered:
         if key not in self._made:
             self._made[key] = self._feature.vectors(training)
         return self._made[key]
+
+    def turned(self, split: Split) -> tuple[Matrix, Matrix]:
+        """What a classifier takes of a split, see `turned`."""
+        key = split.training.tobytes() + split.test.tobytes()
+        if key not in self._turned:
+            self._turned[key] = turned(self, split)
+        return self._turned[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +105,10 @@ class Accuracy:
     strengths: tuple[float, ...]
 
 
-def _svm(strength: float) -> Any:
-    return LinearSVC(C=strength, dual=True, max_iter=2_000, random_state=0)
-
-
-def _logistic(strength: float) -> Any:
-    return LogisticRegression(C=strength, max_iter=300)
-
-
-CLASSIFIERS: Mapping[str, tuple[Callable[[float], Any], tuple[float, ...]]] = MappingProxyType(
-    {"svm": (_svm, (0.1, 1.0, 10.0)), "logistic": (_logistic, (10.0, 100.0, 1000.0))}
+CLASSIFIERS: Mapping[linear.Kind, tuple[float, ...]] = MappingProxyType(
+    {"svm": (0.1, 1.0, 10.0), "logistic": (10.0, 100.0, 1000.0)}
 )
-"""How each is made of a C, and the Cs to choose from."""
+"""Each one's Cs to choose from."""
 
 
 class Scaling:
@@ -128,20 +125,22 @@ class Scaling:
 
 
 def onto_training(training: Matrix, test: Matrix) -> tuple[Matrix, Matrix]:
-    """Turn vectors into the space that the training pictures span, which loses nothing and saves time.
+    """Turn vectors onto the principal axes of the training pictures, which loses nothing and saves time.
 
     A linear classifier under an L2 penalty is a sum of training vectors (the representer theorem): what of a vector is
-    outside of their span meets no weight. Scalar products among all are kept.
+    outside of their span meets no weight. Scalar products with the training vectors are kept.
 
     Args:
         training: float32 [n, D].
         test: float32 [m, D].
 
     Returns:
-        The same in at most n dimensions, where that is fewer; as they were elsewhere.
+        The same in as many dimensions as the training vectors span, at most n and at most D.
     """
     if training.shape[1] <= len(training):
-        return training, test
+        values, axes = np.linalg.eigh((training.T @ training).astype(np.float64))
+        onto = axes[:, values > values[-1] * _RANK].astype(np.float32)
+        return training @ onto, test @ onto
     values, axes = np.linalg.eigh((training @ training.T).astype(np.float64))
     kept = values > values[-1] * _RANK
     roots = np.sqrt(values[kept])
@@ -151,11 +150,18 @@ def onto_training(training: Matrix, test: Matrix) -> tuple[Matrix, Matrix]:
     )
 
 
+def turned(feature: Feature, split: Split) -> tuple[Matrix, Matrix]:
+    """A split's training and test vectors, scaled and turned by what the training pictures say."""
+    vectors = feature.vectors(split.training)
+    scale = Scaling(vectors[split.training])
+    return onto_training(scale(vectors[split.training]), scale(vectors[split.test]))
+
+
 def accuracy(
     feature: Feature,
     labels: Labels,
     splits: Sequence[Split],
-    classifier: str,
+    classifier: linear.Kind,
     progress: Callable[[], None] = lambda: None,
 ) -> Accuracy:
     """Train and test a classifier on each split.
@@ -171,12 +177,10 @@ def accuracy(
     """
     scores, chosen = [], []
     for split in splits:
-        vectors = feature.vectors(split.training)
-        scale = Scaling(vectors[split.training])
-        training, test = onto_training(scale(vectors[split.training]), scale(vectors[split.test]))
+        training, test = feature.turned(split) if isinstance(feature, Remembered) else turned(feature, split)
         truth = labels[split.training]
         strength = _choose(training, truth, classifier)
-        model = _fit(classifier, strength, training, truth)
+        model = linear.fit(classifier, strength, training, truth)
         scores.append(mean_class_accuracy(labels[split.test], model.predict(test)))
         chosen.append(strength)
         progress()
@@ -190,8 +194,8 @@ def accuracy(
     )
 
 
-def _choose(training: Matrix, truth: Labels, classifier: str) -> float:
-    _, strengths = CLASSIFIERS[classifier]
+def _choose(training: Matrix, truth: Labels, classifier: linear.Kind) -> float:
+    strengths = CLASSIFIERS[classifier]
     parts = StratifiedShuffleSplit(1, test_size=_HELD_BACK, random_state=0)
     try:
         inner, held = next(parts.split(training, truth))
@@ -199,18 +203,10 @@ def _choose(training: Matrix, truth: Labels, classifier: str) -> float:
         return strengths[len(strengths) // 2]  # too few pictures to hold any back
     found = {
         strength: float(
-            np.mean(_fit(classifier, strength, training[inner], truth[inner]).predict(training[held]) == truth[held])
+            np.mean(
+                linear.fit(classifier, strength, training[inner], truth[inner]).predict(training[held]) == truth[held]
+            )
         )
         for strength in strengths
     }
     return max(found, key=lambda strength: found[strength])
-
-
-def _fit(classifier: str, strength: float, training: Matrix, truth: Labels) -> Any:
-    make, _ = CLASSIFIERS[classifier]
-    model = make(strength)
-    with warnings.catch_warnings():
-        # A weak C that needs more steps than it has is judged by what it learned in them.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(training, truth)
-    return model

@@ -6,16 +6,20 @@ TensorFlow is imported by the commands, not by this module: the help comes at on
 from __future__ import annotations
 
 import asyncio
-import importlib
 import importlib.util
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from imagewarden_serving import cli_semantic
+from imagewarden_serving.cli_common import INSTALL as _INSTALL
+from imagewarden_serving.cli_common import fail as _fail
+from imagewarden_serving.cli_common import load_tensorflow_quietly as _load_tensorflow_quietly
+from imagewarden_serving.cli_common import missing as _missing
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -23,40 +27,9 @@ if TYPE_CHECKING:
     from imagewarden_serving.host.server import Options
 
 app = typer.Typer(help="Make the model, and serve it.", no_args_is_help=True, add_completion=False)
+app.command()(cli_semantic.fit_semantic)
 
-_INSTALL = "pip install 'imagewarden[serving]'"
 _MAX_PORT = 65_535
-
-
-def _fail(command: str, message: str, code: int) -> typer.Exit:
-    typer.echo(f"imagewarden model {command}: {message}", err=True)
-    return typer.Exit(code)
-
-
-def _missing(command: str, error: ModuleNotFoundError) -> typer.Exit:
-    return _fail(command, f"{error.name} is not installed; install it with: {_INSTALL}", 1)
-
-
-def _load_tensorflow_quietly() -> None:
-    """Load TensorFlow without the notes that its libraries write about themselves.
-
-    Some are written before any setting of theirs is read, so standard error is closed to them meanwhile; what goes
-    wrong is an exception all the same. A missing TensorFlow is left to those who need it to say.
-    """
-    # Its later notes drown the one line that matters; who wants them sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if importlib.util.find_spec("tensorflow") is None:
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        importlib.import_module("tensorflow")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @app.command()
@@ -76,6 +49,9 @@ def export(
     logo_head: Annotated[
         str, typer.Option(help="`bundled` (where it fits the weights), `none`, or a fitted logo head's .npz file.")
     ] = "bundled",
+    semantic_head: Annotated[
+        str, typer.Option(help="`bundled` (where it fits the weights), `none`, or a fitted semantic head's .npz file.")
+    ] = "bundled",
     normalisation: Annotated[
         str | None, typer.Option(help="What a .keras file takes: zero_to_one, minus_one_to_one or caffe.")
     ] = None,
@@ -92,6 +68,9 @@ def export(
         raise _missing("export", error) from None
     fits = weights == "nsfwjs" and architecture == "inception_v3" and layer in {None, "mixed3"}
     chosen = {"bundled": exporting.BUNDLED_PROJECTION if fits else None, "none": None}
+    # This head stands on the weights alone, whatever layer the copy descriptor pools.
+    known = weights == "nsfwjs" and architecture == "inception_v3"
+    meanings = {"bundled": exporting.BUNDLED_SEMANTIC_HEAD if known else None, "none": None}
     heads = {"bundled": exporting.BUNDLED_LOGO_HEAD if fits else None, "none": None}
     try:
         made = exporting.export(
@@ -103,6 +82,7 @@ def export(
             chosen[projection] if projection in chosen else Path(projection),
             layer,
             heads[logo_head] if logo_head in heads else Path(logo_head),
+            meanings[semantic_head] if semantic_head in meanings else Path(semantic_head),
             normalisation=normalisation,
             progress=lambda line: typer.echo(line, err=True),
         )

@@ -20,6 +20,7 @@ from imagewarden_serving.architectures import ARCHITECTURES, NORMALISATIONS, SID
 from imagewarden_serving.folding import FoldingError, fold_batch_norms
 from imagewarden_serving.logo_head import COARSE_LAYER, FINE_LAYER, LogoHead, LogoHeadError, load_head
 from imagewarden_serving.projection import Projection, ProjectionError, load_projection
+from imagewarden_serving.semantic_head import SemanticHead, SemanticHeadError, load_semantic_head
 
 DEFAULT_NAME = "inception"
 DEFAULT_ARCHITECTURE = "inception_v3"
@@ -30,6 +31,9 @@ nsfwjs: for `export(projection=BUNDLED_PROJECTION)`. Other weights or another la
 
 BUNDLED_LOGO_HEAD = Path(__file__).parent / "data" / "inception_v3-logos.npz"
 """The logo head that comes with the package, fitted by `imagewarden model fit-logos` on the weights of nsfwjs."""
+
+BUNDLED_SEMANTIC_HEAD = Path(__file__).parent / "data" / "inception_v3-semantic.npz"
+"""The semantic head that comes with the package, fitted by `imagewarden model fit-semantic` on nsfwjs' weights."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_VERSION = 2**63 - 1
@@ -68,6 +72,7 @@ def export(
     projection: Path | None = None,
     layer: str | None = None,
     logo_head: Path | None = None,
+    semantic_head: Path | None = None,
     *,
     normalisation: str | None = None,
     windows: Sequence[int] = cards.WINDOW_SIZES,
@@ -86,6 +91,8 @@ def export(
         projection: a fitted projection's .npz (see `projection`); None: the pooled layer as it is.
         layer: the layer that the copy descriptor pools; None: the architecture's.
         logo_head: a fitted logo head's .npz (see `logo_head`), for inception_v3; None: `logos` are `regions`.
+        semantic_head: a fitted semantic head's .npz (see `semantic_head`) for just these weights; None: `semantic` is
+            the average of the last map.
         normalisation: what the weights of a .keras file take, one of `NORMALISATIONS`; None: as the architecture's
             ImageNet weights. The named weights know their own.
         windows: the sizes of the windows of `regions`, in cells of a map of 17; the whole map is always the first.
@@ -105,25 +112,33 @@ def export(
         head = None if logo_head is None else load_head(logo_head)
         if head is not None and chosen.name != DEFAULT_ARCHITECTURE:
             raise ExportError(f"a logo head is for {DEFAULT_ARCHITECTURE}, not for {chosen.name}; leave it out")
-        also = () if head is None else (FINE_LAYER, COARSE_LAYER)
+        meaning = None if semantic_head is None else load_semantic_head(semantic_head)
+        also = (
+            *(() if head is None else (FINE_LAYER, COARSE_LAYER)),
+            *(() if meaning is None else meaning.layers),
+        )
         layers = _layers(loaded.model, layer or chosen.copy_layer, chosen.semantic_layer, also)
         fitted = None if projection is None else load_projection(projection, layers.copy_channels)
         places = cards.windows(layers.cells, windows)
+        if meaning is not None:
+            channels = sum(int(layers.folded.output[name].shape[3]) for name in meaning.layers)
+            meaning.check(channels, loaded.digest)
     except (
         weight_sources.WeightsError,
         WrongBackend,
         FoldingError,
         ProjectionError,
         LogoHeadError,
+        SemanticHeadError,
         ValueError,
     ) as error:
         raise ExportError(str(error)) from error
-    card = _card(chosen, loaded, name, number, layers, places, fitted, head)
+    card = _card(chosen, loaded, name, number, layers, places, (fitted, head, meaning))
     # TensorFlow is loaded here, after all that can be refused without it.
     from imagewarden_serving import graph, warmup  # noqa: PLC0415 -- as said
 
     progress("freezing the graph")
-    made_of = graph.Head(layers.copy, layers.semantic, places, fitted, head)
+    made_of = graph.Head(layers.copy, layers.semantic, places, fitted, head, meaning)
     frozen, outputs = graph.freeze(layers.folded, loaded, made_of)
     none = np.zeros((0, 1, 1), np.float32)
     backgrounds = {
@@ -190,9 +205,9 @@ def _card(
     version: int,
     layers: _Layers,
     places: cards.Windows,
-    projection: Projection | None,
-    head: LogoHead | None,
+    fitted: tuple[Projection | None, LogoHead | None, SemanticHead | None],
 ) -> dict[str, Any]:
+    projection, head, meaning = fitted
     dimension = layers.copy_channels if projection is None else projection.dimension
     card: dict[str, Any] = {
         "schema_version": cards.SCHEMA_VERSION,
@@ -228,7 +243,12 @@ def _card(
             "boxes": places.boxes if head is None else [list(box) for box in head.boxes],
             "background": [0, 0] if head is None else list(head.background.shape[:2]),
         },
-        "semantic": {"layer": layers.semantic, "pooling": "average", "dimension": layers.semantic_channels},
+        "semantic": {
+            "layer": layers.semantic if meaning is None else "+".join(meaning.layers),
+            "pooling": "average" if meaning is None else "averages of nine windows, with the mirror's",
+            "dimension": layers.semantic_channels if meaning is None else meaning.dimension,
+            "head_sha256": None if meaning is None else meaning.sha256,
+        },
         "nsfw": {"classes": list(loaded.nsfw_classes)} if loaded.nsfw else None,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "tools": {package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},

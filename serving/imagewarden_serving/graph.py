@@ -7,7 +7,7 @@ would be computed whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from imagewarden_serving.logo_head import COARSE_LAYER, FINE_LAYER, LogoHead
 from imagewarden_serving.logo_windows import Bands, Grid, bands
 from imagewarden_serving.logo_windows import quarters as logo_quarters
 from imagewarden_serving.projection import Projection
+from imagewarden_serving.semantic_head import MIRRORED, SemanticHead, averaging
 from imagewarden_serving.weights import Loaded
 
 # Powers of 3 below stand for generalised-mean pooling with p = 3 (Radenovic, Tolias, Chum: Fine-tuning CNN Image
@@ -69,10 +70,11 @@ class Head:
 
     Attributes:
         copy_layer: pooled to `embedding` and `regions`.
-        semantic_layer: averaged to `semantic`, and read by the class scores.
+        semantic_layer: read by the class scores, and averaged to `semantic` where there is no head for it.
         places: the windows of `regions` over the copy layer's map.
         projection: of `embedding` and `regions`, or None.
         logos: what makes `logos` of FINE_LAYER and COARSE_LAYER; None: `logos` are `regions`.
+        semantic: what makes `semantic` of its layers, of the picture and of its mirror; None: the average.
     """
 
     copy_layer: str
@@ -80,6 +82,7 @@ class Head:
     places: Windows
     projection: Projection | None
     logos: LogoHead | None
+    semantic: SemanticHead | None = None
 
 
 def normalise_pixels(images: Any, normalisation: str) -> Any:
@@ -128,6 +131,28 @@ def describe_logos(fine: Any, coarse: Any, head: LogoHead) -> Any:
     return tf.math.l2_normalize(straight + tf.tensordot(inner, held["output"], axes=1) + held["output_bias"], axis=-1)
 
 
+def pool_meaning(layers: Mapping[str, Any], mirrored: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """A semantic head's features, [N, 9, C], of maps [N, H, W, c] by layer: of a picture, and of its mirror."""
+    found = []
+    for name in names:
+        here, there = (_average(maps[name], averaging(int(maps[name].shape[1]))) for maps in (layers, mirrored))
+        both = (here + tf.gather(there, tf.constant(MIRRORED), axis=1)) * 0.5
+        found.append(tf.math.l2_normalize(tf.sqrt(tf.maximum(both, 0.0)), axis=-1))
+    return tf.concat(found, axis=-1) * (1.0 / len(names) ** 0.5)
+
+
+def describe_meaning(layers: Mapping[str, Any], mirrored: Mapping[str, Any], head: SemanticHead) -> Any:
+    """The semantic vectors of maps as `pool_meaning` takes them: [N, 9 D], of unit norm."""
+    centred = pool_meaning(layers, mirrored, head.layers) - tf.constant(head.mean)
+    rows = tf.tensordot(centred, tf.constant(head.matrix), axes=1)
+    return tf.math.l2_normalize(tf.reshape(rows, [tf.shape(rows)[0], head.dimension]), axis=-1)
+
+
+def _average(maps: Any, matrix: NDArray[np.float32]) -> Any:
+    flat = tf.reshape(maps, [tf.shape(maps)[0], matrix.shape[1], maps.shape[-1]])
+    return tf.einsum("rk,nkc->nrc", tf.constant(matrix), flat)
+
+
 def _gem(maps: Any, over: Bands) -> Any:
     """Generalised means of the cells of [N, H, W, C] over windows: [N, windows, C]."""
     clipped = tf.maximum(maps, _FLOOR)
@@ -161,7 +186,7 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
     """The network and its outputs as a GraphDef of constants.
 
     Args:
-        folded: the keras.Model that gives the head's two layers by name.
+        folded: the keras.Model that gives all of the head's layers by name.
         loaded: its normalisation and class head.
         head: what is made of the layers.
 
@@ -171,16 +196,23 @@ def freeze(folded: Any, loaded: Loaded, head: Head) -> tuple[Any, list[str]]:
     names: list[str] = []
 
     def compute(images: Any) -> dict[str, Any]:
-        layers = folded(normalise_pixels(images, loaded.normalisation), training=False)
+        pixels = normalise_pixels(images, loaded.normalisation)
+        layers = folded(pixels, training=False)
         embedding, regions = describe_copy(layers[head.copy_layer], head.places, head.projection)
         average = tf.reduce_mean(layers[head.semantic_layer], axis=[1, 2])
+        last_pool = tf.math.l2_normalize(average, axis=-1)
         outputs = {
             "embedding": embedding,
             "regions": regions,
             "logos": regions
             if head.logos is None
             else describe_logos(layers[FINE_LAYER], layers[COARSE_LAYER], head.logos),
-            "semantic": tf.math.l2_normalize(average, axis=-1),
+            # A second pass, by the mirror, for who asks for `semantic`: the other outputs do not need it.
+            "semantic": last_pool
+            if head.semantic is None
+            else describe_meaning(layers, folded(tf.reverse(pixels, [2]), training=False), head.semantic),
+            # What others describe a picture by: for who measures against it.
+            "last_pool": last_pool,
         }
         if loaded.nsfw:
             outputs["nsfw"] = _classify(average, loaded)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,8 @@ def maps_of(
         return folded(normalise_pixels(images, loaded.normalisation), training=False)[name]
 
     def maps(images: NDArray[np.uint8]) -> Array:
-        before = tf.config.optimizer.get_experimental_options()
-        tf.config.optimizer.set_experimental_options(_FASTER)
-        try:
+        with faster():
             return np.asarray(run(images), np.float32)
-        finally:
-            tf.config.optimizer.set_experimental_options({key: before.get(key, False) for key in _FASTER})
 
     return maps, {
         "architecture": architecture,
@@ -76,6 +73,19 @@ def maps_of(
         "pooling": f"gem {GEM_P:g}",
         "weights_sha256": loaded.digest,
     }
+
+
+@contextmanager
+def faster() -> Iterator[None]:
+    """Let TensorFlow multiply in bfloat16 meanwhile, where the processor can: pooled features hardly change by it."""
+    import tensorflow as tf  # noqa: PLC0415 -- takes seconds: after all that can be refused without it
+
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options(_FASTER)
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({key: before.get(key, False) for key in _FASTER})
 
 
 def model_input(picture: Image.Image) -> NDArray[np.uint8]:

@@ -86,6 +86,7 @@ def test_signatures_have_the_batch_in_front_and_the_dtypes_promised(model: Saved
         "regions": (tf.float32.as_datatype_enum, [-1, 39, 768]),
         "logos": (tf.float32.as_datatype_enum, [-1, 39, 768]),
         "semantic": (tf.float32.as_datatype_enum, [-1, 2048]),
+        "last_pool": (tf.float32.as_datatype_enum, [-1, 2048]),
         "nsfw": (tf.float32.as_datatype_enum, [-1, 5]),
     }
     assert said(default.inputs) == {"images": (tf.uint8.as_datatype_enum, [-1, 299, 299, 3])}

@@ -84,7 +84,7 @@ def test_a_prediction_names_what_answered(stubs: Stubs) -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
     everything = stubs.request()
     del everything.output_filter[:]
-    outputs = {"embedding", "regions", "logos", "semantic", "nsfw"}
+    outputs = {"embedding", "regions", "logos", "semantic", "last_pool", "nsfw"}
     assert set(stubs.prediction.Predict(everything, timeout=60).outputs) == outputs
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from imagewarden_eval import caltech101_classify as classify
+from imagewarden_eval import caltech101_linear as linear
 from imagewarden_eval import handcrafted_sift as sift
 from imagewarden_eval.caltech101_data import Dataset, Split, splits
 
@@ -40,7 +41,7 @@ def clouds(data: Dataset, spread: float) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("classifier", classify.CLASSIFIERS)
-def test_what_is_apart_is_told_apart_and_noise_is_not(data: Dataset, classifier: str) -> None:
+def test_what_is_apart_is_told_apart_and_noise_is_not(data: Dataset, classifier: linear.Kind) -> None:
     parts, _ = splits(data, 8, 3)
     apart = classify.accuracy(classify.Fixed(clouds(data, 0.1)), data.labels, parts, classifier)
     assert apart.mean == 1
@@ -53,7 +54,7 @@ def test_what_is_apart_is_told_apart_and_noise_is_not(data: Dataset, classifier:
 
 
 @pytest.mark.parametrize("classifier", classify.CLASSIFIERS)
-def test_the_unit_of_a_feature_does_not_count(data: Dataset, classifier: str) -> None:
+def test_the_unit_of_a_feature_does_not_count(data: Dataset, classifier: linear.Kind) -> None:
     parts, _ = splits(data, 8, 2)
     vectors = clouds(data, 1.5)
     own = classify.accuracy(classify.Fixed(vectors), data.labels, parts, classifier)
@@ -101,7 +102,9 @@ def test_fewer_dimensions_keep_all_products_with_the_training_pictures() -> None
     assert turned @ turned.T == pytest.approx(training @ training.T, abs=1e-3)
     assert other @ turned.T == pytest.approx(test @ training.T, abs=1e-3)
     few = training[:, :3]
-    assert classify.onto_training(few, few)[0] is few
+    turned, other = classify.onto_training(few, test[:, :3])
+    assert turned.T @ turned == pytest.approx(np.diag(np.diag(turned.T @ turned)), abs=1e-3)
+    assert other @ turned.T == pytest.approx(test[:, :3] @ few.T, abs=1e-3)
 
 
 def test_a_vocabulary_is_learned_on_the_training_pictures_alone() -> None:
