@@ -20,7 +20,6 @@ SIDE = 320
 """What the longer side of a stored picture is scaled to, in pixels."""
 
 _CHECKED_KEYPOINTS = 700
-_CHECKED_SIDE = 512
 
 DESCRIPTOR_SIZE = 128
 UNIT = 512.0
@@ -78,13 +77,12 @@ def extract(pixels: NDArray[np.uint8], *, keypoints: int = KEYPOINTS, side: int 
 def extract_checked(pixels: NDArray[np.uint8]) -> LocalFeatures:
     """The features of a checked picture: larger and more than of a stored one, since a copy may be a small part of it.
 
-    A picture is never scaled up beyond what a stored one is: that finds nothing new but its noise.
+    It is not scaled down at all, and up only to what a stored one is: beyond that come no new keypoints but its noise.
 
     Args:
-        pixels: uint8 [height, width, 3], sRGB.
+        pixels: uint8 [height, width, 3], sRGB, as `Frame.small` is.
     """
-    side = min(max(SIDE, *pixels.shape[:2]), _CHECKED_SIDE)
-    return extract(pixels, keypoints=_CHECKED_KEYPOINTS, side=side)
+    return extract(pixels, keypoints=_CHECKED_KEYPOINTS, side=max(SIDE, *pixels.shape[:2]))
 
 
 def mirrored(features: LocalFeatures) -> LocalFeatures:

@@ -18,7 +18,7 @@ Meta's C++ tool goes down to 512 x 512 by the nearest pixel, python-threatexchan
 MODEL_SIDE = 299
 """The model's input height and width."""
 
-SMALL_SIDE = 512
+SMALL_SIDE = 576
 """The most pixels a side that local features and a thorough look are taken from."""
 
 _MIN_SIDE = 8

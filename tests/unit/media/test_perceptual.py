@@ -146,7 +146,7 @@ def test_a_frame_has_its_own_hash_first_and_all_turns(astronaut: Image.Image) ->
 
 @pytest.mark.parametrize(
     ("size", "small"),
-    [((600, 400), (341, 512)), ((400, 600), (512, 341)), ((100, 50), (50, 100)), ((5_000, 3), (1, 512))],
+    [((600, 400), (384, 576)), ((400, 600), (576, 384)), ((100, 50), (50, 100)), ((5_000, 3), (1, 576))],
 )
 def test_the_small_picture_keeps_its_shape_and_is_never_enlarged(
     coffee: Image.Image, size: tuple[int, int], small: tuple[int, int]
