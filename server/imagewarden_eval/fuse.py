@@ -1,7 +1,7 @@
 """`eval fuse`: fits the weights of the fused score on the fitting part, over the same path as all that is measured.
 
 The score of an entry is sigmoid(bias + sum of weight x feature); the features are PDQ's closeness, the embedding's
-score and the square root of the local features', as `imagewarden_server.matching.fusion` computes them. Weights are
+score and the logarithm of the local features', as `imagewarden_server.matching.fusion` computes them. Weights are
 never negative: more evidence never makes an entry less likely.
 """
 
@@ -26,7 +26,7 @@ from imagewarden_eval.service import Answer, Candidate, serving
 
 SIGNALS = ("pdq", "embedding", "local")
 _REACH = 128.0
-_RIDGE = 1e-3
+_RIDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Fit:
 
 
 def features(candidate: Candidate) -> tuple[float, float, float]:
-    """PDQ's closeness, the embedding's score, the root of the local features'; what was not compared is 0."""
+    """PDQ's closeness, the embedding's score, the logarithm of 1 + the local features'; what was not compared is 0."""
     bits = candidate.scores.get("pdq", _REACH)
     embedding = candidate.scores.get("embedding", 0.0)
     local = candidate.scores.get("local", 0.0)
-    return max(0.0, 1 - bits / _REACH), max(0.0, embedding), math.sqrt(max(0.0, local))
+    return max(0.0, 1 - bits / _REACH), max(0.0, embedding), math.log1p(max(0.0, local))
 
 
 def table(answers: Sequence[Answer], truths: Sequence[str | None]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

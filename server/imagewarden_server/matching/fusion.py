@@ -20,10 +20,7 @@ _PDQ_REACH = 128.0
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """sigmoid(bias + pdq * closeness + embedding * score + local * sqrt(score)).
-
-    Each further inlier makes a copy likelier, but less and less so: neighbours agree by themselves. Of the root, the
-    logarithm and the number itself the root found most on the pictures that it was fitted on.
+    """sigmoid(bias + pdq * closeness + embedding * score + local * ln(1 + score)).
 
     Closeness is 1 for equal PDQ hashes and 0 from 128 bits on, which is how far apart two hashes are by chance. What
     was not compared counts as nothing found.
@@ -47,7 +44,7 @@ class Fusion:
             self.bias
             + self.pdq * closeness
             + self.embedding * max(0.0, embedding or 0.0)
-            + self.local * math.sqrt(max(0.0, local or 0.0))
+            + self.local * math.log1p(max(0.0, local or 0.0))
         )
         return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, raw))))
 

@@ -29,9 +29,9 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         Action.BLOCK,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(0.4),
-            SignalType.LOCAL: Threshold(18),
-            SignalType.COMBINED: Threshold(0.997),
+            SignalType.EMBEDDING: Threshold(0.44),
+            SignalType.LOCAL: Threshold(20),
+            SignalType.COMBINED: Threshold(0.9995),
         },
     ),
     BankKind.BRAND: Policy(
@@ -49,7 +49,7 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
             SignalType.PDQ: Threshold(8),
             SignalType.EMBEDDING: Threshold(0.6, disabled=True),
             SignalType.LOCAL: Threshold(100, disabled=True),
-            SignalType.COMBINED: Threshold(0.999, disabled=True),
+            SignalType.COMBINED: Threshold(0.9999, disabled=True),
         },
     ),
 }

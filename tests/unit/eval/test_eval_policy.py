@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_the_features_are_those_that_the_server_fuses() -> None:
 def test_equal_digests_teach_nothing() -> None:
     answers = [
         Answer({"a": Candidate("a", scores={"digest": 1.0, "pdq": 0.0}), "b": Candidate("b")}, (), 0.1, {}),
-        Answer({"a": Candidate("a", scores={"local": 1.0})}, (), 0.1, {}),
+        Answer({"a": Candidate("a", scores={"local": math.e - 1})}, (), 0.1, {}),
     ]
     points, right = fuse.table(answers, ["a", "a"])
     assert right.tolist() == [False, True]

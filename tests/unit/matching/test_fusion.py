@@ -48,8 +48,8 @@ def test_what_was_not_compared_counts_as_nothing_found(kind: BankKind) -> None:
 
 def test_the_score_is_the_logistic_function_of_the_weighted_sum() -> None:
     fusion = Fusion(bias=-2.0, pdq=3.0, embedding=4.0, local=0.5)
-    # -2 + 3 * (1 - 32/128) + 4 * 0.25 + 0.5 * sqrt(1) = 1.75
-    assert fusion.score(32, 0.25, 1.0) == pytest.approx(0.8519528, abs=1e-6)
+    # -2 + 3 * (1 - 32/128) + 4 * 0.25 + 0.5 * ln(1 + e - 1) = 1.75
+    assert fusion.score(32, 0.25, 1.718281828459045) == pytest.approx(0.8519528, abs=1e-6)
     assert Fusion(1e9, 0, 0, 0).score(None, None, None) == pytest.approx(1)
     assert Fusion(-1e9, 0, 0, 0).score(None, None, None) == pytest.approx(0)
 
