@@ -25,6 +25,8 @@ _LOCAL_SIGNALS = (SignalType.LOCAL,)
 _LEAST_CANDIDATES = 16
 # So many of what each other signal finds are compared by local features too.
 _SUSPECTED = 4
+# So many logos that the embedding finds are looked at again: the right one is among them nearly always.
+_LOOKED_AT = 20
 
 
 class ContentComparer:
@@ -54,6 +56,8 @@ class ContentComparer:
                     await self._compare_local(walk, extracted)
                 else:
                     walk.out_of_time("the local features", _LOCAL_SIGNALS)
+            if vectors is not None and not walk.decided:
+                await self._compare_shapes(walk)
         finally:
             if extraction is not None:
                 extraction.cancel()
@@ -144,6 +148,20 @@ class ContentComparer:
                 )
         except DeadlineInStage:
             walk.out_of_time("the local features", _LOCAL_SIGNALS)
+
+    async def _compare_shapes(self, walk: Walk) -> None:
+        """Look again, by their shapes, where the embedding sees logos."""
+        places = walk.candidates.places(SignalType.EMBEDDING, _LOOKED_AT)
+        if not places or not self._lookup.compares_local(walk.scope, media.SHAPES):
+            return
+        pictures = {frame.index: frame.small for frame in walk.frames}
+        try:
+            with walk.stage("local_search"):
+                walk.candidates.strengthen(
+                    await walk.within(self._workers.run(self._lookup.shapes, walk.scope, pictures, places))
+                )
+        except DeadlineInStage:
+            walk.out_of_time("the shapes of logos", _LOCAL_SIGNALS)
 
     # -------------------------------------------------------------------------------------------------- all together
 
