@@ -26,7 +26,7 @@ _LEAST_CANDIDATES = 16
 # So many of what each other signal finds are compared by local features too.
 _SUSPECTED = 4
 # So many logos that the embedding finds are looked at again: the right one is among them nearly always.
-_LOOKED_AT = 20
+_LOOKED_AT = 16
 
 
 class ContentComparer:

@@ -101,7 +101,7 @@ class Threshold:
 
     Attributes:
         value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest score (see `VectorSignal`);
-            LOCAL: the fewest inliers; COMBINED: the smallest fused score; digests: 0.
+            LOCAL: the fewest inliers, of logos with their shape; COMBINED: the smallest fused score; digests: 0.
         disabled: the signal is not compared for the bank.
     """
 

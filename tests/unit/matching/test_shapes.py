@@ -64,7 +64,8 @@ def test_a_set_is_stored_as_local_features(colour_logo: Callable[[str], bytes]) 
         assert signal.extractor == media.SHAPES
         assert features.points.dtype == np.float32
         assert features.points.shape == (len(features.descriptors), 4)
-        assert (features.descriptors.dtype, features.descriptors.shape[1]) == (np.uint8, 128)
+        assert features.descriptors.dtype == np.uint8
+        assert features.descriptors.shape[1] == 128
         assert not features.descriptors[0].any()
         template = unpack(features)
         np.testing.assert_allclose((template.rows**2).sum((0, 1)), 1, rtol=1e-4)
