@@ -29,6 +29,7 @@ PICTURE_SIDE = 512
 PLAIN_SCALES = (0.8, 0.95, 1.12)
 INK, GROUND = 220, 30
 CANVAS = 192
+WORDS = ("Hamburg", "minimum", "type", "SALE", "New York", "oxide")
 LOGO = 128
 """How large a shape is on its canvas."""
 
@@ -55,7 +56,7 @@ def patches(paths: list[Path]) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def plain_pictures() -> list[NDArray[np.uint8]]:
-    """Shapes that no brand has for itself: discs, rings, squares, polygons, bars."""
+    """Shapes that no brand has for itself: discs, rings, squares, polygons, bars, words, stripes."""
     middle = CANVAS // 2
     pictures: list[NDArray[np.uint8]] = []
 
@@ -86,6 +87,18 @@ def plain_pictures() -> list[NDArray[np.uint8]]:
         for bar in bars:
             cv2.rectangle(lying, (middle - 66, middle + bar), (middle + 66, middle + bar + 18), INK, -1)
             cv2.rectangle(standing, (middle + bar, middle - 66), (middle + bar + 18, middle + 66), INK, -1)
+    # Any words are as like a word as another word is, and stripes are like all that has several bars.
+    for word in WORDS:
+        for font in (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX):
+            (width, height), _ = cv2.getTextSize(word, font, 1.0, 2)
+            scale = LOGO / width
+            place = (middle - LOGO // 2, middle + round(height * scale / 2))
+            cv2.putText(canvas(), word, place, font, scale, INK, max(2, round(3 * scale)), cv2.LINE_AA)
+    y, x = np.mgrid[:CANVAS, :CANVAS]
+    for period in (16, 24, 36):
+        for across, down in ((1.0, 0.0), (0.0, 1.0), (0.707, 0.707), (0.707, -0.707)):
+            wave = np.sin((x * across + y * down) * 2 * np.pi / period)
+            canvas()[:] = np.where(wave > 0, INK, GROUND)
     return pictures
 
 
