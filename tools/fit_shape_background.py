@@ -56,7 +56,7 @@ def patches(paths: list[Path]) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def plain_pictures() -> list[NDArray[np.uint8]]:
-    """Shapes that no brand has for itself: discs, rings, squares, polygons, bars, words, stripes."""
+    """Shapes that no brand has for itself: discs, rings, squares, polygons, bars."""
     middle = CANVAS // 2
     pictures: list[NDArray[np.uint8]] = []
 
@@ -87,25 +87,33 @@ def plain_pictures() -> list[NDArray[np.uint8]]:
         for bar in bars:
             cv2.rectangle(lying, (middle - 66, middle + bar), (middle + 66, middle + bar + 18), INK, -1)
             cv2.rectangle(standing, (middle + bar, middle - 66), (middle + bar + 18, middle + 66), INK, -1)
-    # Any words are as like a word as another word is, and stripes are like all that has several bars.
+    return pictures
+
+
+def busy_pictures() -> list[NDArray[np.uint8]]:
+    """Words and stripes: any word is as like a word as another is, and stripes are like all that has several bars."""
+    middle = CANVAS // 2
+    pictures = []
     for word in WORDS:
         for font in (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX):
             (width, height), _ = cv2.getTextSize(word, font, 1.0, 2)
             scale = LOGO / width
             place = (middle - LOGO // 2, middle + round(height * scale / 2))
-            cv2.putText(canvas(), word, place, font, scale, INK, max(2, round(3 * scale)), cv2.LINE_AA)
+            picture = np.full((CANVAS, CANVAS), GROUND, np.uint8)
+            cv2.putText(picture, word, place, font, scale, INK, max(2, round(3 * scale)), cv2.LINE_AA)
+            pictures.append(picture)
     y, x = np.mgrid[:CANVAS, :CANVAS]
     for period in (16, 24, 36):
         for across, down in ((1.0, 0.0), (0.0, 1.0), (0.707, 0.707), (0.707, -0.707)):
             wave = np.sin((x * across + y * down) * 2 * np.pi / period)
-            canvas()[:] = np.where(wave > 0, INK, GROUND)
+            pictures.append(np.where(wave > 0, INK, GROUND).astype(np.uint8))
     return pictures
 
 
 def plain() -> NDArray[np.float32]:
     """The cells of plain shapes about as large as a logo is drawn: float32 [n, 22, 22, 8]."""
     made = []
-    for picture in plain_pictures():
+    for picture in plain_pictures() + busy_pictures():
         for scale in PLAIN_SCALES:
             count = round(CANVAS * SIDE * scale / LOGO / CELL)
             maps = directions(cv2.resize(picture, (count * CELL, count * CELL), interpolation=cv2.INTER_AREA))

@@ -96,9 +96,10 @@ def background(path: Path = BACKGROUND) -> Background:
 def describe(rendering: Rendering) -> tuple[LocalSignal, ...]:
     """What is stored of a logo for the second look: one set for its drawing, and one for its silhouette.
 
-    The first row of a set has no block: its point is the mean and the deviation of pictures without the logo. Each
-    other row is a block of 4 x 4 cells: column and row of its first cell, 4, and the turn in radians; its 128 bytes are
-    1 and more within the logo, by 254ths, and 0 outside.
+    The first row of a set has no block: its point is the mean and the deviation of pictures without the logo, both less
+    than 1 as places are. Each other row is a block of 4 x 4 cells: where its first cell is and its side, as fractions of
+    all blocks' longer side, and the turn in radians; its 128 bytes are 1 and more within the logo, by 254ths, and 0
+    outside.
     """
     return tuple(LocalSignal(media.SHAPES, _normed(_packed(one))) for one in media.outlines(rendering))
 
@@ -217,8 +218,9 @@ def _packed(outline: Outline) -> LocalFeatures:
     turn, row, column = (
         axis.ravel() for axis in np.meshgrid(np.radians(TURNS), np.arange(high), np.arange(wide), indexing="ij")
     )
-    points = np.stack([column * _BLOCK, row * _BLOCK, np.full(len(turn), _BLOCK), turn], axis=1)
-    points = np.concatenate([[[0.0, 1.0, _BLOCK, 0.0]], points]).astype(np.float32)
+    step = 1 / max(high, wide)
+    points = np.stack([column * step, row * step, np.full(len(turn), step), turn], axis=1)
+    points = np.concatenate([[[0.0, 1.0, 1.0, 0.0]], points]).astype(np.float32)
     return LocalFeatures(points, descriptors, outline.aspect)
 
 
@@ -229,7 +231,7 @@ def _normed(features: LocalFeatures) -> LocalFeatures:
     best = np.array([_likeness(_room(patch - known.mean, template), template).max() for patch in known.patches])
     groups = best[: len(best) // _GROUP * _GROUP].reshape(-1, _GROUP).max(1)
     plain = max(float(_likeness(_room(patch - known.mean, template), template).max()) for patch in known.plain)
-    mean = float(groups.mean())
+    mean = max(0.0, float(groups.mean()))
     deviation = max(float(groups.std()), _MIN_DEVIATION, (plain - mean) / _PLAIN)
     points = features.points.copy()
     points[0, :2] = mean, deviation

@@ -15,6 +15,7 @@ from tests.support.pictures import opened, pasted
 from tests.unit.matching.things import bank
 
 from imagewarden_server import media
+from imagewarden_server.catalog.features import decode_features, encode_features
 from imagewarden_server.index import IndexSet
 from imagewarden_server.matching.evidence import Found
 from imagewarden_server.matching.lookup import Lookup, Scope
@@ -124,6 +125,15 @@ def test_a_window_at_the_edge_and_a_tiny_picture_are_no_error(templates: dict[st
         for one in templates.values():
             laid = look(media.Shapes(noise), one, window)
             assert laid is None or (laid.score < 6 and 0 <= laid.box.left <= laid.box.right <= 1)
+
+
+def test_a_set_comes_back_from_the_catalogue(colour_logo: Callable[[str], bytes]) -> None:
+    for slug in SLUGS:
+        for signal in describe(media.render_logo(colour_logo(slug), media.Limits())[0]):
+            stored = unpack(signal.features)
+            again = unpack(decode_features(encode_features(signal.features)))
+            np.testing.assert_array_equal(again.rows, stored.rows)
+            np.testing.assert_allclose((again.mean, again.deviation), (stored.mean, stored.deviation), atol=1e-4)
 
 
 def test_the_background_is_of_the_right_kind() -> None:
