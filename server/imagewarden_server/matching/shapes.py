@@ -96,8 +96,8 @@ def background(path: Path = BACKGROUND) -> Background:
 def describe(rendering: Rendering) -> tuple[LocalSignal, ...]:
     """What is stored of a logo for the second look: one set for its drawing, and one for its silhouette.
 
-    The first row of a set has no block: its point is the mean and the deviation of pictures without the logo, both less
-    than 1 as places are. Each other row is a block of 4 x 4 cells: where its first cell is and its side, as fractions of
+    The first row of a set has no block: its point is the mean and the deviation of pictures without it, both less than
+    1 as places are. Each other row is a block of 4 x 4 cells: where its first cell is and its side, as fractions of
     all blocks' longer side, and the turn in radians; its 128 bytes are 1 and more within the logo, by 254ths, and 0
     outside.
     """
