@@ -28,6 +28,8 @@ _LEAST_CANDIDATES = 16
 # this part of the threshold: what is like everything a little is no suspicion.
 _SUSPECTED = 4
 _SUSPICIOUS = 0.6
+# So many logos that the embedding finds are looked at again: the right one is among them nearly always.
+_LOOKED_AT = 12
 
 
 class ContentComparer:
@@ -57,6 +59,8 @@ class ContentComparer:
                     await self._compare_local(walk, local)
                 else:
                     walk.out_of_time("the local features", _LOCAL_SIGNALS)
+            if vectors is not None and not walk.decided:
+                await self._compare_shapes(walk)
         finally:
             if beside is not None:
                 beside.cancel()
@@ -159,6 +163,20 @@ class ContentComparer:
                 )
         except DeadlineInStage:
             walk.out_of_time("the local features", _LOCAL_SIGNALS)
+
+    async def _compare_shapes(self, walk: Walk) -> None:
+        """Look again, by their shapes, where the embedding sees logos."""
+        places = walk.candidates.places(SignalType.EMBEDDING, _LOOKED_AT)
+        if not places or not self._lookup.compares_local(walk.scope, media.SHAPES):
+            return
+        pictures = {frame.index: frame.small for frame in walk.frames}
+        try:
+            with walk.stage("local_search"):
+                walk.candidates.strengthen(
+                    await walk.within(self._workers.run(self._lookup.shapes, walk.scope, pictures, places))
+                )
+        except DeadlineInStage:
+            walk.out_of_time("the shapes of logos", _LOCAL_SIGNALS)
 
     # -------------------------------------------------------------------------------------------------- all together
 

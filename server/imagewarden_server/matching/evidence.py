@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imagewarden_server.matching.fusion import fusion_for
+from imagewarden_server.matching.shapes import stronger
 from imagewarden_server.matching.types import Bank, Box, Entry, Evidence, Match, SignalType, Threshold, Transform
 
 _PDQ_BITS = 256
@@ -75,6 +76,19 @@ class Candidates:
         for one in sightings:
             self._by_key.setdefault(one.entry, Candidate()).note(one.signal, one.found)
 
+    def strengthen(self, sightings: Iterable[Sighting]) -> None:
+        """Add how well logos' shapes fit to what local features say of them; `value` is in deviations.
+
+        Where no keypoints agree, the shape says where the logo is.
+        """
+        for one in sightings:
+            candidate = self._by_key.setdefault(one.entry, Candidate())
+            held = candidate.found.get(SignalType.LOCAL)
+            if held is None:
+                candidate.found[SignalType.LOCAL] = replace(one.found, value=stronger(0.0, one.found.value))
+            elif held.frame == one.found.frame:
+                candidate.found[SignalType.LOCAL] = replace(held, value=stronger(held.value, one.found.value))
+
     def keys(self) -> list[int]:
         """The keys of all entries."""
         return list(self._by_key)
@@ -82,6 +96,11 @@ class Candidates:
     def lacking(self, signal: SignalType) -> list[int]:
         """The keys of the entries that a signal found nothing of."""
         return [key for key, one in self._by_key.items() if signal not in one.found]
+
+    def places(self, signal: SignalType, most: int) -> dict[int, Found]:
+        """Where a signal found entries in a part of the picture, by key: of those it found most of, the best first."""
+        found = {key: self._by_key[key].found[signal] for key in self.best(signal, most)}
+        return {key: one for key, one in found.items() if one.region is not None}
 
     def best(self, signal: SignalType, most: int) -> list[int]:
         """The keys of the entries that a signal found most of, the best first."""

@@ -1,4 +1,4 @@
-"""What a logo is recognised by: prototypes of its drawings, how high pictures without it score, and its keypoints."""
+"""What a logo is recognised by: prototypes of its drawings, how high pictures without it score, keypoints and shape."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server import media
+from imagewarden_server.matching import shapes
 from imagewarden_server.matching.embedder import Embedder, Embeddings
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.pictures import Workers
@@ -186,10 +187,13 @@ def without(vectors: Vectors, background: NDArray[np.float32]) -> tuple[list[flo
 
 
 def _local(renderings: Sequence[Rendering]) -> tuple[LocalSignal, ...]:
-    """The local features of the first drawings: the logo in its colours, on the grounds that it can be seen on."""
+    """The keypoints of the first drawings, the logo in its colours on the grounds that it can be seen on; its shape.
+
+    The shape of one drawing is enough: it knows no colours.
+    """
     signals = []
     for rendering in renderings[:_LOCAL_DRAWINGS]:
         features = media.extract(media.place_logo(rendering, [(0.05, 0.05, 0.95, 0.95)], side=_LOCAL_SIDE))
         if len(features.points):
             signals.append(LocalSignal(media.EXTRACTOR, features))
-    return tuple(signals)
+    return (*signals, *shapes.describe(renderings[0]))

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_server import media
+from imagewarden_server.matching import shapes
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.evidence import Candidates, Found, Sighting
@@ -187,6 +189,31 @@ class Lookup:
         banks = list(scope.comparing(SignalType.LOCAL))
         sets = self._index.local_features(list(dict.fromkeys(entries)), banks, extractor)
         return [one for query in queries for one in _verified(query, sets, [None] * len(sets))]
+
+    def shapes(
+        self, scope: Scope, pictures: Mapping[int, NDArray[np.uint8]], places: Mapping[int, Found]
+    ) -> list[Sighting]:
+        """How well the shapes of logos fit where the embedding sees them: LOCAL's, in deviations.
+
+        Args:
+            scope: the banks.
+            pictures: the frames' pixels, by their numbers.
+            places: the frame and the window of each entry, by key.
+        """
+        banks = list(scope.comparing(SignalType.LOCAL, _LOGO_KINDS))
+        stored: dict[int, list[shapes.Template]] = {}
+        for one in self._index.local_features(list(places), banks, media.SHAPES):
+            stored.setdefault(one.entry, []).append(shapes.unpack(one.features))
+        drawn = {frame: media.Shapes(pixels) for frame, pixels in pictures.items()}
+        sightings = []
+        for entry, templates in stored.items():
+            place = places[entry]
+            if place.region is None:
+                continue
+            laid = shapes.look(drawn[place.frame], templates, place.region)
+            if laid is not None:
+                sightings.append(Sighting(entry, SignalType.LOCAL, Found(laid.score, 0.0, place.frame, laid.box)))
+        return sightings
 
     def complete(
         self,

@@ -39,7 +39,7 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         {
             SignalType.PDQ: Threshold(31),
             SignalType.EMBEDDING: Threshold(7.0),
-            SignalType.LOCAL: Threshold(8),
+            SignalType.LOCAL: Threshold(16),
             SignalType.COMBINED: Threshold(0.9),
         },
     ),

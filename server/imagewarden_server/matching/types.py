@@ -101,8 +101,8 @@ class Threshold:
 
     Attributes:
         value: PDQ: the largest Hamming distance that matches; EMBEDDING: the smallest score (see `VectorSignal`);
-            LOCAL: the fewest inliers, weighed as `geometry.Verified.score` is; COMBINED: the smallest fused score;
-            digests: 0.
+            LOCAL: the fewest inliers, weighed as `geometry.Verified.score` is, of logos with their shape; COMBINED: the
+            smallest fused score; digests: 0.
         disabled: the signal is not compared for the bank.
     """
 

@@ -8,6 +8,8 @@ from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
 from imagewarden_server.media.perceptual import close_look
 from imagewarden_server.media.pixels import decode, inspect
+from imagewarden_server.media.shapes import SHAPES, Outline, Shapes, outlines
+from imagewarden_server.media.shapes import Level as ShapeLevel
 from imagewarden_server.media.types import (
     Digests,
     Frame,
@@ -25,6 +27,7 @@ from imagewarden_server.media.views import View, copy_views
 
 __all__ = [
     "EXTRACTOR",
+    "SHAPES",
     "Digests",
     "Frame",
     "Header",
@@ -33,9 +36,12 @@ __all__ = [
     "LocalFeatures",
     "MediaError",
     "MediaProblem",
+    "Outline",
     "PdqHash",
     "Picture",
     "Rendering",
+    "ShapeLevel",
+    "Shapes",
     "View",
     "close_look",
     "copy_views",
@@ -44,6 +50,7 @@ __all__ = [
     "extract",
     "extract_checked",
     "inspect",
+    "outlines",
     "place_logo",
     "render_logo",
     "thumbnail",

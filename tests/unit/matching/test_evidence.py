@@ -181,3 +181,22 @@ def test_what_the_catalogue_no_longer_has_is_no_match() -> None:
     matches = found.matches({1: (entry(of, 1), of), 3: (entry(of, 3), of)})
     assert [match.entry.key for match in matches] == [1]
     assert matches[0].evidence[0] == Evidence(PDQ, 0, reached=True)
+
+
+def test_a_shape_strengthens_what_keypoints_say_and_keeps_their_place() -> None:
+    candidates = Candidates()
+    candidates.note([Sighting(1, LOCAL, Found(4.0, 0.0, 0, HERE, TRANSFORM))])
+    candidates.strengthen(Sighting(key, LOCAL, Found(2.0, 0.0, 0, THERE)) for key in (1, 2))
+    places = candidates.places(LOCAL, 2)
+    with_keypoints, without_any = places[1], places[2]
+    assert with_keypoints.value > without_any.value > 0
+    assert with_keypoints.value > 4.0
+    assert (with_keypoints.region, with_keypoints.transform) == (HERE, TRANSFORM)
+    assert (without_any.region, without_any.transform) == (THERE, None)
+
+
+def test_a_shape_in_another_frame_leaves_the_keypoints_alone() -> None:
+    candidates = Candidates()
+    candidates.note([Sighting(1, LOCAL, Found(4.0, 0.0, 0, HERE))])
+    candidates.strengthen([Sighting(1, LOCAL, Found(2.0, 0.0, 3, THERE))])
+    assert candidates.places(LOCAL, 1)[1] == Found(4.0, 0.0, 0, HERE)
