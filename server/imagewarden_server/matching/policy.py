@@ -29,17 +29,17 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         Action.BLOCK,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(0.44),
+            SignalType.EMBEDDING: Threshold(0.5),
             SignalType.LOCAL: Threshold(20),
-            SignalType.COMBINED: Threshold(0.9995),
+            SignalType.COMBINED: Threshold(0.999999),
         },
     ),
     BankKind.BRAND: Policy(
         Action.REVIEW,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(7.0),
-            SignalType.LOCAL: Threshold(16),
+            SignalType.EMBEDDING: Threshold(9.0),
+            SignalType.LOCAL: Threshold(40),
             SignalType.COMBINED: Threshold(0.9),
         },
     ),
@@ -49,7 +49,7 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
             SignalType.PDQ: Threshold(8),
             SignalType.EMBEDDING: Threshold(0.6, disabled=True),
             SignalType.LOCAL: Threshold(100, disabled=True),
-            SignalType.COMBINED: Threshold(0.9999, disabled=True),
+            SignalType.COMBINED: Threshold(0.999999, disabled=True),
         },
     ),
 }
