@@ -112,6 +112,8 @@ def export(
         head = None if logo_head is None else load_head(logo_head)
         if head is not None and chosen.name != DEFAULT_ARCHITECTURE:
             raise ExportError(f"a logo head is for {DEFAULT_ARCHITECTURE}, not for {chosen.name}; leave it out")
+        if head is not None:
+            head.check(loaded.digest)
         meaning = None if semantic_head is None else load_semantic_head(semantic_head)
         also = (
             *(() if head is None else (FINE_LAYER, COARSE_LAYER)),

@@ -72,6 +72,19 @@ class LogoHead:
         raw = entered @ held["linear"] + held["linear_bias"] + gelu @ held["output"] + held["output_bias"]
         return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=-1, keepdims=True), 1e-12), np.float32)
 
+    def check(self, weights_sha256: str) -> None:
+        """Hold the head against the network's weights, where its record says which it was fitted on.
+
+        Raises:
+            LogoHeadError: it was fitted on others.
+        """
+        fitted_on = self.record.get("network", {}).get("weights_sha256", weights_sha256)
+        if fitted_on != weights_sha256:
+            raise LogoHeadError(
+                f"the logo head was fitted on the weights {fitted_on[:12]}, and these are {weights_sha256[:12]}: fit "
+                "it anew by `imagewarden model fit-logos`, or leave it out"
+            )
+
 
 def save_head(
     path: Path,
@@ -106,6 +119,16 @@ def load_head(path: Path) -> LogoHead:
     chain = [arrays[name].shape for name in ("input", "hidden", "output")]
     if any(len(shape) != 2 for shape in chain) or chain[0][1] != chain[1][0] or chain[1][1] != chain[2][0]:
         raise LogoHeadError(f"{path} has matrices {chain}, which do not follow each other")
+    sides = {
+        "input_bias": chain[0][1:],
+        "hidden_bias": chain[1][1:],
+        "output_bias": chain[2][1:],
+        "linear_bias": chain[2][1:],
+        "linear": (chain[0][1], chain[2][1]),
+    }
+    for name, shape in sides.items():
+        if arrays[name].shape != shape:
+            raise LogoHeadError(f"{path} has {name} {arrays[name].shape} where {shape} belongs")
     if edges.ndim != 2 or edges.shape[1] != 4 or background.ndim != 3 or background.shape[2] != chain[2][1]:
         raise LogoHeadError(f"{path} has windows {edges.shape} and background {background.shape}")
     if not all(np.isfinite(one).all() for one in arrays.values()):

@@ -91,6 +91,9 @@ def test_a_head_is_known_by_all_that_decides_its_vectors_and_scores(tmp_path: Pa
         ({"input": np.array([{"a": "pickle"}], dtype=object)}, "no logo head"),
         ({"hidden": np.zeros((8, 11))}, "do not follow each other"),
         ({"output": np.zeros(11)}, "do not follow each other"),
+        ({"linear": np.zeros((9, 6))}, r"has linear \(9, 6\) where"),
+        ({"linear_bias": np.zeros(6)}, "has linear_bias"),
+        ({"hidden_bias": np.zeros((1, 11))}, "has hidden_bias"),
         ({"boxes": np.zeros((len(WINDOWS), 3))}, "has windows"),
         ({"background": np.zeros((3, 4, 6), np.int8)}, "has windows"),
         ({"linear_bias": np.full(7, np.nan)}, "not finite"),
@@ -100,6 +103,17 @@ def test_a_head_is_known_by_all_that_decides_its_vectors_and_scores(tmp_path: Pa
 def test_other_arrays_are_refused(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
     with pytest.raises(LogoHeadError, match=says):
         load_head(saved(tmp_path / "head.npz", **changed))
+
+
+def test_a_head_is_for_the_weights_that_it_was_fitted_on(tmp_path: Path) -> None:
+    path = tmp_path / "head.npz"
+    save_head(path, arrays(), WINDOWS, background(), {"network": {"weights_sha256": "ab" * 32}})
+    head = load_head(path)
+    head.check("ab" * 32)
+    with pytest.raises(LogoHeadError, match="weights abababababab, and these are cdcdcdcdcdcd: fit it anew"):
+        head.check("cd" * 32)
+    save_head(path, arrays(), WINDOWS, background(), {})
+    load_head(path).check("cd" * 32)  # says nothing of its weights
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 cut"])
