@@ -162,11 +162,11 @@ def row(picture: Picture, result: CheckResult, seconds: float) -> list[str]:
         if first.signal is SignalType.PDQ:
             score, threshold = f"{first.distance:g} bits", f"<= {first.threshold:g} bits"
         elif first.signal is SignalType.LOCAL:
-            score, threshold = f"{first.score:g} inliers", f">= {first.threshold:g}"
+            score, threshold = f"{round(first.score, 1):g} inliers", f">= {first.threshold:g}"
         elif first.signal is SignalType.EMBEDDING and first.bank_kind is BankKind.BRAND:
             score, threshold = f"{first.score:.1f} deviations", f">= {first.threshold:g}"
         elif first.signal in {SignalType.EMBEDDING, SignalType.COMBINED}:
-            threshold = f">= {first.threshold:.2f}"
+            threshold = f">= {first.threshold:g}"
         cells[3:] = [first.signal.upper(), first.bank, score, threshold]
     elif result.undecided_reasons:
         cells[3] = f"[dim]{result.undecided_reasons[0].code}"

@@ -105,11 +105,11 @@ def _row(path: Path, outcome: Outcome) -> tuple[object, ...]:
         return (path, outcome.verdict, outcome.action, "", "", "", "", "")
     first = outcome.matches[0]
     name = first.brand or first.external_id or first.entry.rpartition("/")[2]
-    score, threshold = f"{first.score:.3f}", f"{first.threshold:.3f}"
+    score, threshold = f"{first.score:.3f}", f"{first.threshold:g}"
     if first.signal == "pdq":
         score, threshold = f"{first.distance:g} bits", f"{first.threshold:g} bits"
     elif first.signal == "local":
-        score, threshold = f"{first.score:g} inliers", f"{first.threshold:g} inliers"
+        score, threshold = f"{round(first.score, 1):g} inliers", f"{first.threshold:g} inliers"
     elif first.signal in {"sha256", "sha1", "md5"}:
         threshold = "equal"
     bank = first.bank.removeprefix("banks/")
