@@ -98,7 +98,7 @@ def test_early_signals_end_the_road_unless_all_are_asked(api: Api, photographs: 
     assert set(said) == {PDQ, EMBEDDING, LOCAL, COMBINED}
     assert all(one.reached for one in said.values())
     assert said[PDQ].value == 0
-    assert said[EMBEDDING].value == pytest.approx(1, abs=2e-3)
+    assert 0.7 < said[EMBEDDING].value < 1, "as alike as can be, less what ordinary pictures are"
     assert said[LOCAL].value > 100
     assert said[COMBINED].value > 0.99
     assert not by_pixels.transform.mirrored

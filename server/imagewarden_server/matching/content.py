@@ -120,8 +120,9 @@ class ContentComparer:
         most = max(_LEAST_CANDIDATES, walk.request.max_matches)
         try:
             with walk.stage("vector_search"):
-                for query in queries:
-                    seen = await walk.within(self._workers.run(self._lookup.vectors, walk.scope, model, query, most))
+                searches = (self._workers.run(self._lookup.vectors, walk.scope, model, one, most) for one in queries)
+                found = await walk.within(asyncio.gather(*searches))
+                for query, seen in zip(queries, found, strict=True):
                     walk.candidates.note(seen)
                     # Of each search for itself: scores of copies and of logos have different units.
                     best = sorted(seen, key=lambda one: -one.found.value)[:_SUSPECTED]
