@@ -61,7 +61,7 @@ def api(server: Server, pictures: dict[str, Image.Image]) -> Iterator[Api]:
         "embedding": without(LOCAL, COMBINED, PDQ),
         "local": without(EMBEDDING, COMBINED, PDQ),
         "pdq": without(EMBEDDING, COMBINED, LOCAL),
-        "eager": without(LOCAL, COMBINED, PDQ, EMBEDDING=0.55),
+        "eager": without(LOCAL, COMBINED, PDQ, EMBEDDING=0.3),
     }
     with Api(server.address) as api:
         for name, policy in policies.items():
