@@ -68,6 +68,7 @@ def test_a_keras_file_of_another_architecture_is_exported(
         "regions": (2, 10, 64),
         "logos": (2, 10, 64),
         "semantic": (2, semantic),
+        "last_pool": (2, semantic),
     }
     for rows in found.values():
         np.testing.assert_allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-4)
