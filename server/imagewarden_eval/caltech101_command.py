@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from imagewarden_eval.cli_common import run
 
 _DEFAULT_MODEL = Path("var/model/inception")
 
@@ -46,38 +48,29 @@ def caltech101(
     Writes report.json, report.md, panels and a map to OUT.
     """
     base_paths = tuple(model_base_path or (() if model_address else (_DEFAULT_MODEL,)))
-    try:
-        from imagewarden import ImageWardenError  # noqa: PLC0415 -- the help needs none of these
-        from imagewarden_eval import caltech101 as running  # noqa: PLC0415
-        from imagewarden_eval.caltech101_report import to_json, to_markdown  # noqa: PLC0415
-        from imagewarden_eval.errors import EvaluationError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("imagewarden"):
-            raise  # a part of this package is missing: that is a bug, and no extra mends it
-        typer.echo(
-            f"imagewarden eval caltech101: {error.name} is not installed; install it with: "
-            "pip install 'imagewarden[server,serving,eval]'",
-            err=True,
+
+    def work() -> Any:
+        from imagewarden_eval import caltech101 as running  # noqa: PLC0415 -- the help needs none of it
+
+        return running.run(
+            running.Options(
+                images=images,
+                out=out,
+                model_base_paths=base_paths,
+                model_address=model_address,
+                training=tuple(training or (15, 20, 30)),
+                splits=splits,
+                seed=seed,
+                fitting_share=fitting_share,
+                cache=cache,
+                quick=quick,
+                quiet=json_output,
+            )
         )
-        raise typer.Exit(1) from None
-    options = running.Options(
-        images=images,
-        out=out,
-        model_base_paths=base_paths,
-        model_address=model_address,
-        training=tuple(training or (15, 20, 30)),
-        splits=splits,
-        seed=seed,
-        fitting_share=fitting_share,
-        cache=cache,
-        quick=quick,
-        quiet=json_output,
-    )
-    try:
-        result = running.run(options)
-    except (EvaluationError, ImageWardenError, OSError) as error:
-        typer.echo(f"imagewarden eval caltech101: {error}", err=True)
-        raise typer.Exit(1) from None
+
+    result = run("caltech101", work)
+    from imagewarden_eval.caltech101_report import to_json, to_markdown  # noqa: PLC0415 -- as said
+
     if json_output:
         typer.echo(json.dumps(to_json(result)))
         return

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from imagewarden_eval.caltech101_command import register as register_caltech101
+from imagewarden_eval.cli_common import run
 from imagewarden_eval.everyday_command import register as register_everyday
 
 app = typer.Typer(
@@ -42,28 +43,6 @@ Callers = Annotated[int, typer.Option(min=1, max=64, help="Checks at once.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small run of about two minutes.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer the record as JSON on standard output.")]
 Cache = Annotated[Path | None, typer.Option(help="Where baselines' vectors are kept between runs; unset: OUT/cache.")]
-
-
-def _fail(command: str, message: str) -> typer.Exit:
-    typer.echo(f"imagewarden eval {command}: {message}", err=True)
-    return typer.Exit(1)
-
-
-def _run(command: str, work: Any) -> Any:
-    """Run a command's work; what can go wrong outside of it is one line and exit code 1."""
-    try:
-        from imagewarden import ImageWardenError  # noqa: PLC0415 -- the help needs none of these
-        from imagewarden_eval.errors import EvaluationError  # noqa: PLC0415
-
-        try:
-            return work()
-        except (EvaluationError, ImageWardenError, OSError) as error:
-            raise _fail(command, str(error)) from None
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("imagewarden"):
-            raise  # a part of this package is missing: that is a bug, and no extra mends it
-        message = f"{error.name} is not installed; install it with: pip install 'imagewarden[server,serving,eval]'"
-        raise _fail(command, message) from None
 
 
 def _command_line() -> str:
@@ -129,7 +108,7 @@ def copies(
             )
         )
 
-    record = _run("copies", work)
+    record = run("copies", work)
     _answer(record, out, as_json=json_output)
 
 
@@ -193,7 +172,7 @@ def logos(
             )
         )
 
-    record = _run("logos", work)
+    record = run("logos", work)
     _answer(record, out, as_json=json_output)
 
 
@@ -258,7 +237,7 @@ def calibrate(
             )
         )
 
-    policy = _run("calibrate", work)
+    policy = run("calibrate", work)
     if json_output:
         typer.echo(json.dumps(policy))
         return
@@ -333,7 +312,7 @@ def fuse(
             )
         return fusing.run(options, out, logos_too)
 
-    content = _run("fuse", work)
+    content = run("fuse", work)
     typer.echo(json.dumps(content) if json_output else json.dumps(content, indent=2))
 
 
@@ -354,7 +333,7 @@ def panel(
 
         return showcase.run(showcase.Options(logo_files, slug, out, model_base_path, model_address))
 
-    typer.echo(json.dumps(_run("panel", work), indent=2))
+    typer.echo(json.dumps(run("panel", work), indent=2))
     typer.echo(f"wrote {out}")
 
 

@@ -6,9 +6,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from imagewarden_eval.cli_common import run
 
 
 def register(app: typer.Typer) -> None:
@@ -44,39 +46,31 @@ def everyday(
 
     Writes report.json and report.md to OUT.
     """
-    try:
-        from imagewarden import ImageWardenError  # noqa: PLC0415 -- the help needs none of these
-        from imagewarden_eval import everyday as running  # noqa: PLC0415
-        from imagewarden_eval.errors import EvaluationError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("imagewarden"):
-            raise  # a part of this package is missing: that is a bug, and no extra mends it
-        typer.echo(
-            f"imagewarden eval everyday: {error.name} is not installed; install it with: "
-            "pip install 'imagewarden[server,serving,eval]'",
-            err=True,
+
+    def work() -> Any:
+        from imagewarden_eval import everyday as running  # noqa: PLC0415 -- the help needs none of it
+
+        return running.run(
+            running.Options(
+                images=tuple(images),
+                logos=logos,
+                out=out,
+                command=shlex.join(["imagewarden", *sys.argv[1:]]),
+                exclude=tuple(exclude or ()),
+                fitting_share=fitting_share,
+                references=references,
+                brands=brands,
+                queries=queries,
+                timed=timed,
+                rounds=rounds,
+                model_base_path=model_base_path,
+                seed=seed,
+                callers=callers,
+                quiet=json_output,
+            )
         )
-        raise typer.Exit(1) from None
-    options = running.Options(
-        images=tuple(images),
-        logos=logos,
-        out=out,
-        command=shlex.join(["imagewarden", *sys.argv[1:]]),
-        exclude=tuple(exclude or ()),
-        fitting_share=fitting_share,
-        references=references,
-        brands=brands,
-        queries=queries,
-        timed=timed,
-        rounds=rounds,
-        model_base_path=model_base_path,
-        seed=seed,
-        callers=callers,
-        quiet=json_output,
-    )
-    try:
-        record = running.run(options)
-    except (EvaluationError, ImageWardenError, OSError) as error:
-        typer.echo(f"imagewarden eval everyday: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(json.dumps(record) if json_output else running.markdown(record))
+
+    record = run("everyday", work)
+    from imagewarden_eval.everyday import markdown  # noqa: PLC0415 -- as said
+
+    typer.echo(json.dumps(record) if json_output else markdown(record))
