@@ -29,6 +29,8 @@ from tests.support.pictures import Box, cropped, encoded, inset, overlap
 from tests.support.processes import Host, Server, start_server
 
 from imagewarden.v1 import types_pb2 as types
+from imagewarden_server import media
+from imagewarden_server.matching.geometry import verify
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.types import BankKind, SignalType
 
@@ -247,3 +249,20 @@ def test_a_deadline_that_leaves_no_room_for_local_features_says_so(api: Api, pic
         if answer.verdict == NO_MATCH or "local features" in said[-1]:
             break
     assert "the deadline left no room for the local features" in said[-1]
+
+
+def test_a_small_copy_on_a_page_counts_for_more_than_its_keypoints_since_its_pixels_agree(
+    api: Api, pictures: dict[str, Image.Image], banned: Image.Image
+) -> None:
+    page = Image.new("RGB", (1000, 800), "white")
+    page.paste(banned.resize((240, 160), Image.Resampling.LANCZOS), (380, 300))
+    page.paste(pictures["chelsea.png"].resize((300, 200), Image.Resampling.LANCZOS), (20, 560))
+    sent = encoded(page, "PNG")
+    answer = api.check(sent, banks=["banks/local"])
+    assert answer.verdict == MATCH
+    found = evidence_of(answer.matches[0])[LOCAL].value
+    frame = media.decode(sent, media.Limits()).frames[0]
+    stored = media.extract(media.decode(encoded(banned, "PNG"), media.Limits()).frames[0].small)
+    keypoints = verify(media.extract_checked(frame.small), stored)
+    assert keypoints is not None
+    assert 2 * keypoints.score < found < 3.01 * keypoints.score

@@ -254,4 +254,4 @@ def _given(model: ModelInfo, vectors: NDArray[np.float32] | None) -> NDArray[np.
 
 
 def _local_queries(frames: Sequence[Frame]) -> list[LocalQuery]:
-    return [LocalQuery(frame.index, media.extract_checked(frame.small)) for frame in frames]
+    return [LocalQuery(frame.index, media.extract_checked(frame.small), media.luma(frame.small)) for frame in frames]

@@ -103,6 +103,9 @@ def nearest(boxes: Sequence[Box], box: Box) -> int:
 
 
 def _local(frames: Sequence[Frame]) -> tuple[LocalSignal, ...]:
-    """The local features of the frames that have any."""
-    found = [media.extract(frame.small) for frame in frames]
-    return tuple(LocalSignal(media.EXTRACTOR, features) for features in found if len(features.points))
+    """The local features of the frames that have any, and their small grey pictures."""
+    found = [(frame, features) for frame in frames if len((features := media.extract(frame.small)).points)]
+    return (
+        *(LocalSignal(media.EXTRACTOR, features) for _, features in found),
+        *(LocalSignal(media.GREYS, media.grey(frame.small)) for frame, _ in found),
+    )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imagewarden_server import media
 from imagewarden_server.matching import shapes
+from imagewarden_server.matching.agreement import agreement, stronger
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.evidence import Candidates, Found, Sighting
@@ -32,6 +33,8 @@ from imagewarden_server.matching.types import (
 
 # Of each bank so many sets of local features, those that most keypoints vote for, are compared keypoint by keypoint.
 _VOTED = 8
+# Under this score no pixels are compared: so many inliers any two pictures may have.
+_WORTH_A_LOOK = 4.0
 # With fewer votes than this no copy was ever verified, and unlike pictures seldom have more: docs/local-features.md.
 _LEAST_VOTES = 3.0
 
@@ -104,10 +107,11 @@ class VectorQueries:
 
 @dataclass(frozen=True, slots=True)
 class LocalQuery:
-    """The local features of one frame."""
+    """The local features of one frame, and its grey levels: uint8 [height, width]."""
 
     frame: int
     features: LocalFeatures
+    luma: NDArray[np.uint8]
 
 
 class Lookup:
@@ -179,7 +183,7 @@ class Lookup:
             votes = {one.key: one for one in found if one.votes >= _LEAST_VOTES}
             entries = list(dict.fromkeys(one.entry for one in votes.values()))
             sets = [one for one in self._index.local_features(entries, banks, extractor) if one.key in votes]
-            sightings += _verified(query, sets, [votes[one.key].mirrored for one in sets])
+            sightings += self._verified(banks, query, sets, [votes[one.key].mirrored for one in sets])
         return sightings
 
     def held_against(
@@ -188,7 +192,7 @@ class Lookup:
         """Entries that other signals found, by their keys, held against the picture keypoint by keypoint."""
         banks = list(scope.comparing(SignalType.LOCAL))
         sets = self._index.local_features(list(dict.fromkeys(entries)), banks, extractor)
-        return [one for query in queries for one in _verified(query, sets, [None] * len(sets))]
+        return [one for query in queries for one in self._verified(banks, query, sets, [None] * len(sets))]
 
     def shapes(
         self, scope: Scope, pictures: Mapping[int, NDArray[np.uint8]], places: Mapping[int, Found]
@@ -267,6 +271,18 @@ class Lookup:
                 best.setdefault(entry.key, (*known[entry.key], hit.value))
         return list(best.values())[:k]
 
+    def _verified(
+        self, banks: Sequence[int], query: LocalQuery, sets: Sequence[StoredLocal], mirrored: Sequence[bool | None]
+    ) -> list[Sighting]:
+        """Sets of local features held against a frame: keypoint by keypoint, then pixel by pixel."""
+        found = verify_many(query.features, [one.features for one in sets], mirrored=mirrored)
+        seen = [(one.entry, where) for one, where in zip(sets, found, strict=True) if where is not None]
+        worth = [entry for entry, where in seen if where.score >= _WORTH_A_LOOK]
+        greys: dict[int, list[NDArray[np.uint8]]] = {}
+        for one in self._index.local_features(worth, banks, media.GREYS) if worth else ():
+            greys.setdefault(one.entry, []).append(media.unpacked(one.features))
+        return [_by_local(entry, where, query, greys.get(entry, ())) for entry, where in seen]
+
     def _in_scope(self, scope: Scope, entries: Iterable[Entry]) -> dict[int, tuple[Entry, Bank]]:
         """The live entries of the banks in scope, with their banks, by key."""
         banks = {bank.id: bank for bank in scope.banks}
@@ -285,10 +301,10 @@ def _by_embedding(hit: EntryHit, queries: VectorQueries) -> Sighting:
     return Sighting(hit.entry, SignalType.EMBEDDING, found)
 
 
-def _verified(query: LocalQuery, sets: Sequence[StoredLocal], mirrored: Sequence[bool | None]) -> list[Sighting]:
-    found = verify_many(query.features, [one.features for one in sets], mirrored=mirrored)
-    return [_by_local(one.entry, seen, query.frame) for one, seen in zip(sets, found, strict=True) if seen is not None]
-
-
-def _by_local(entry: int, seen: Verified, frame: int) -> Sighting:
-    return Sighting(entry, SignalType.LOCAL, Found(seen.score, 0.0, frame, seen.box, seen.transform))
+def _by_local(entry: int, seen: Verified, query: LocalQuery, greys: Sequence[NDArray[np.uint8]]) -> Sighting:
+    # Of an animation the frame is not known whose keypoints these are: the right one agrees most.
+    score = seen.score
+    if seen.score >= _WORTH_A_LOOK:
+        looked = (stronger(seen.score, agreement(query.luma, one, seen.transform)) for one in greys)
+        score = max((seen.score, *looked))
+    return Sighting(entry, SignalType.LOCAL, Found(score, 0.0, query.frame, seen.box, seen.transform))

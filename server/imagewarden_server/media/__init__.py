@@ -4,6 +4,7 @@ Every function may run on any thread. What cannot be read raises MediaError and 
 """
 
 from imagewarden_server.media.digests import digest
+from imagewarden_server.media.grey import GREYS, grey, luma, unpacked
 from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
 from imagewarden_server.media.perceptual import close_look
@@ -27,6 +28,7 @@ from imagewarden_server.media.views import View, copy_views
 
 __all__ = [
     "EXTRACTOR",
+    "GREYS",
     "SHAPES",
     "Digests",
     "Frame",
@@ -49,9 +51,12 @@ __all__ = [
     "digest",
     "extract",
     "extract_checked",
+    "grey",
     "inspect",
+    "luma",
     "outlines",
     "place_logo",
     "render_logo",
     "thumbnail",
+    "unpacked",
 ]
