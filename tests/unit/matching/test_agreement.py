@@ -95,3 +95,14 @@ def test_nothing_is_seen_of_a_picture_that_lies_outside() -> None:
 )
 def test_agreement_raises_a_score_and_never_lowers_it(found: Agreement | None, expected: float) -> None:
     assert stronger(10.0, found) == pytest.approx(expected)
+
+
+def test_whatever_the_pictures_and_the_transform_the_answer_is_a_number_or_none() -> None:
+    random = np.random.default_rng(0)
+    for turn in range(120):
+        height, width, down, across = (int(side) for side in random.integers(1, 120, 4))
+        stored = small(random.integers(0, 256, (down, across, 3), np.uint8))
+        luma = random.integers(0, 256, (height, width), np.uint8) if turn % 4 else np.full((height, width), 7, np.uint8)
+        a, b, c, d, e, f = (float(one) for one in random.normal(0, 1, 6) * 10.0 ** random.integers(-2, 2))
+        found = agreement(luma, stored, Transform((a, b, c, d, e, f), mirrored=bool(turn % 2)))
+        assert found is None or -1.01 < found.value < 1.01
