@@ -36,7 +36,7 @@ def to_srgb(image: Image.Image, *, keep_alpha: bool = False) -> Image.Image:
         ground = Image.new("RGB", image.size, _WHITE)
         ground.paste(image, mask=image)
         return ground
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

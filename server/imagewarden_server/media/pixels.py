@@ -28,7 +28,7 @@ from imagewarden_server.media.containers import (
     tiff_extent,
     webp_size,
 )
-from imagewarden_server.media.perceptual import PDQ_SIDE, frame_of
+from imagewarden_server.media.perceptual import frame_of
 from imagewarden_server.media.sniff import sniff
 from imagewarden_server.media.types import Header, ImageFormat, Limits, MediaError, MediaProblem, Picture
 
@@ -55,6 +55,9 @@ _DECODERS: MappingProxyType[ImageFormat, Callable[[io.BytesIO], ImageFile.ImageF
 _READ = ", ".join(one.value.upper() for one in _DECODERS)
 # In these a frame is drawn over the one before it: whoever wants the last must decode them all.
 _ANIMATIONS = frozenset({ImageFormat.GIF, ImageFormat.PNG, ImageFormat.WEBP, ImageFormat.AVIF})
+_LEAST_SCALED = 1024
+"""Pixels a side that a JPEG is never scaled under while it is decoded: PDQ has its bits of the full size then."""
+
 _TURNS = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -116,8 +119,8 @@ def decode(data: bytes, limits: Limits) -> Picture:
     with _opened(data, limits) as opened:
         header = opened.header()
         if opened.format is ImageFormat.JPEG:
-            # The decoder itself scales by 2, 4 or 8 while it decodes, and never under the size PDQ is computed at.
-            opened.image.draft(None, (PDQ_SIDE, PDQ_SIDE))
+            # The decoder itself scales by 2, 4 or 8 while it decodes.
+            opened.image.draft(None, (_LEAST_SCALED, _LEAST_SCALED))
         numbers = _sample(opened, limits)
         return Picture(header, tuple(frame_of(number, to_srgb(opened.pixels(number, limits))) for number in numbers))
 
