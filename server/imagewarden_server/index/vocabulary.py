@@ -26,7 +26,7 @@ Words = NDArray[np.uint16]
 Signatures = NDArray[np.uint64]
 
 _DESCRIPTOR = 128
-_BLOCK = 4096
+_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,15 +68,17 @@ class Vocabulary:
 
     def nearest(self, projected: NDArray[np.float32], count: int = 1) -> NDArray[np.int64]:
         """The `count` nearest words of each row, nearest first: int64 [n, count]."""
-        half_norms = (self.centroids**2).sum(1) / 2
+        # Of the squared distance what differs from word to word, halved and its sign turned, as one product.
+        words = np.concatenate([self.centroids, -(self.centroids**2).sum(1, keepdims=True) / 2], axis=1).T
+        rows = np.concatenate([projected, np.ones((len(projected), 1), np.float32)], axis=1)
         answer = np.empty((len(projected), count), np.int64)
-        for begin in range(0, len(projected), _BLOCK):
-            distance = half_norms - projected[begin : begin + _BLOCK] @ self.centroids.T
-            rows = np.arange(len(distance))
+        for begin in range(0, len(rows), _BLOCK):
+            closeness = rows[begin : begin + _BLOCK] @ words
+            each = np.arange(len(closeness))
             for place in range(count):
-                nearest = distance.argmin(1)
+                nearest = closeness.argmax(1)
                 answer[begin : begin + _BLOCK, place] = nearest
-                distance[rows, nearest] = np.inf
+                closeness[each, nearest] = -np.inf
         return answer
 
     def sign(self, projected: NDArray[np.float32], words: NDArray[np.int64]) -> Signatures:

@@ -129,8 +129,15 @@ def _pairs(left: NDArray[np.float32], stored: LocalFeatures) -> tuple[NDArray[np
     nearest, distance, likeness = nearest[rows], distance[rows], likeness[rows]
     # The next one must be elsewhere: a keypoint with two orientations, or found in two octaves, is not its own rival.
     x, y = stored.points[:, 0], stored.points[:, 1]
-    likeness *= (np.abs(x - x[nearest, None]) > _RIVAL) | (np.abs(y - y[nearest, None]) > _RIVAL)
-    kept = distance < RATIO * _distance(likeness.max(1))
+    own = np.arange(len(rows))
+    likeness[own, nearest] = 0
+    rival = likeness.argmax(1)
+    there = likeness[own, rival]
+    near = np.flatnonzero((np.abs(x[rival] - x[nearest]) <= _RIVAL) & (np.abs(y[rival] - y[nearest]) <= _RIVAL))
+    elsewhere = np.abs(x - x[nearest[near], None]) > _RIVAL
+    elsewhere |= np.abs(y - y[nearest[near], None]) > _RIVAL
+    there[near] = (likeness[near] * elsewhere).max(1)
+    kept = distance < RATIO * _distance(there)
     return rows[kept], nearest[kept]
 
 
