@@ -29,8 +29,8 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         Action.BLOCK,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(0.5),
-            SignalType.LOCAL: Threshold(20),
+            SignalType.EMBEDDING: Threshold(0.55),
+            SignalType.LOCAL: Threshold(40),
             SignalType.COMBINED: Threshold(0.999999),
         },
     ),
