@@ -60,7 +60,7 @@ class ContentComparer:
                 else:
                     walk.out_of_time("the local features", _LOCAL_SIGNALS)
             if vectors is not None and not walk.decided:
-                await self._compare_shapes(walk)
+                await self._look_again(walk)
         finally:
             if beside is not None:
                 beside.cancel()
@@ -165,8 +165,8 @@ class ContentComparer:
         except DeadlineInStage:
             walk.out_of_time("the local features", _LOCAL_SIGNALS)
 
-    async def _compare_shapes(self, walk: Walk) -> None:
-        """Look again, by their shapes, where the embedding sees logos."""
+    async def _look_again(self, walk: Walk) -> None:
+        """Look again, by their shapes and drawings, where the embedding sees logos."""
         places = walk.candidates.places(SignalType.EMBEDDING, _LOOKED_AT)
         if not places or not self._lookup.compares_local(walk.scope, media.SHAPES):
             return
@@ -174,10 +174,10 @@ class ContentComparer:
         try:
             with walk.stage("local_search"):
                 walk.candidates.strengthen(
-                    await walk.within(self._workers.run(self._lookup.shapes, walk.scope, pictures, places))
+                    await walk.within(self._workers.run(self._lookup.look_again, walk.scope, pictures, places))
                 )
         except DeadlineInStage:
-            walk.out_of_time("the shapes of logos", _LOCAL_SIGNALS)
+            walk.out_of_time("the second look at logos", _LOCAL_SIGNALS)
 
     # -------------------------------------------------------------------------------------------------- all together
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imagewarden_server.matching.fusion import fusion_for
-from imagewarden_server.matching.shapes import stronger
+from imagewarden_server.matching.second_look import stronger
 from imagewarden_server.matching.types import Bank, Box, Entry, Evidence, Match, SignalType, Threshold, Transform
 
 _PDQ_BITS = 256
@@ -77,9 +77,9 @@ class Candidates:
             self._by_key.setdefault(one.entry, Candidate()).note(one.signal, one.found)
 
     def strengthen(self, sightings: Iterable[Sighting]) -> None:
-        """Add how well logos' shapes fit to what local features say of them; `value` is in deviations.
+        """Add what a second look at logos says (`second_look`) to what local features say of them.
 
-        Where no keypoints agree, the shape says where the logo is.
+        Where no keypoints agree, the second look says where the logo is.
         """
         for one in sightings:
             candidate = self._by_key.setdefault(one.entry, Candidate())

@@ -189,11 +189,12 @@ def without(vectors: Vectors, background: NDArray[np.float32]) -> tuple[list[flo
 def _local(renderings: Sequence[Rendering]) -> tuple[LocalSignal, ...]:
     """The keypoints of the first drawings, the logo in its colours on the grounds that it can be seen on; its shape.
 
-    The shape of one drawing is enough: it knows no colours.
+    The shape of one drawing is enough: it knows no colours. And so is its small picture, whose colours may change.
     """
     signals = []
     for rendering in renderings[:_LOCAL_DRAWINGS]:
         features = media.extract(media.place_logo(rendering, [(0.05, 0.05, 0.95, 0.95)], side=_LOCAL_SIDE))
         if len(features.points):
             signals.append(LocalSignal(media.EXTRACTOR, features))
-    return (*signals, *shapes.describe(renderings[0]))
+    drawing = LocalSignal(media.DRAWINGS, media.drawing(renderings[0]))
+    return (*signals, *shapes.describe(renderings[0]), drawing)

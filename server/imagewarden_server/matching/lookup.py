@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server import media
-from imagewarden_server.matching import shapes
+from imagewarden_server.matching import second_look
 from imagewarden_server.matching.agreement import agreement, stronger
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import BankNotFound
@@ -121,6 +121,7 @@ class Lookup:
         self._catalog = catalog
         self._index = index
         self._now = now
+        self._shelf = second_look.Shelf()
 
     def compares_pdq(self, scope: Scope) -> bool:
         """Whether any entry in scope can be recognised by PDQ."""
@@ -194,10 +195,10 @@ class Lookup:
         sets = self._index.local_features(list(dict.fromkeys(entries)), banks, extractor)
         return [one for query in queries for one in self._verified(banks, query, sets, [None] * len(sets))]
 
-    def shapes(
+    def look_again(
         self, scope: Scope, pictures: Mapping[int, NDArray[np.uint8]], places: Mapping[int, Found]
     ) -> list[Sighting]:
-        """How well the shapes of logos fit where the embedding sees them: LOCAL's, in deviations.
+        """How well logos fit where the embedding sees them, by their shapes and their drawings: see `second_look`.
 
         Args:
             scope: the banks.
@@ -205,18 +206,21 @@ class Lookup:
             places: the frame and the window of each entry, by key.
         """
         banks = list(scope.comparing(SignalType.LOCAL, _LOGO_KINDS))
-        stored: dict[int, list[shapes.Template]] = {}
-        for one in self._index.local_features(list(places), banks, media.SHAPES):
-            stored.setdefault(one.entry, []).append(shapes.unpack(one.features))
-        drawn = {frame: media.Shapes(pixels) for frame, pixels in pictures.items()}
+        rows = [
+            row
+            for extractor in (media.SHAPES, media.DRAWINGS)
+            for row in self._index.local_features(list(places), banks, extractor)
+        ]
+        stored = self._shelf.stored(rows)
         sightings = []
-        for entry, templates in stored.items():
-            place = places[entry]
-            if place.region is None:
-                continue
-            laid = shapes.look(drawn[place.frame], templates, place.region)
-            if laid is not None:
-                sightings.append(Sighting(entry, SignalType.LOCAL, Found(laid.score, 0.0, place.frame, laid.box)))
+        for frame, pixels in pictures.items():
+            windows = {
+                entry: place.region
+                for entry, place in places.items()
+                if place.frame == frame and place.region is not None and entry in stored
+            }
+            for entry, seen in second_look.look(pixels, stored, windows).items():
+                sightings.append(Sighting(entry, SignalType.LOCAL, Found(seen.fit, 0.0, frame, seen.box)))
         return sightings
 
     def complete(

@@ -18,14 +18,11 @@ from numpy.typing import NDArray
 
 from imagewarden_server import media
 from imagewarden_server.matching.types import Box, LocalFeatures, LocalSignal
-from imagewarden_server.media import Outline, Rendering, Shapes
+from imagewarden_server.media import Outline, Pose, Rendering, Shapes
 from imagewarden_server.media.local import DESCRIPTOR_SIZE
-from imagewarden_server.media.shapes import CELL, DIRECTIONS, LEVELS, PADDING, TURNS, frame_cells
+from imagewarden_server.media.shapes import CELL, DIRECTIONS, LEVELS, PADDING, SIDE, TURNS, frame_cells
 
 BACKGROUND = Path(__file__).parent / "data" / "shape-background.npz"
-
-WEIGHT = 0.7
-"""What a deviation of the shape adds to the logarithm of the inliers: docs/local-features.md."""
 
 # A block of a stored drawing: 4 x 4 cells of 8 directions are the 128 bytes of a descriptor.
 _BLOCK = 4
@@ -64,10 +61,17 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """Where a drawing fits best: how many deviations above pictures without it, and the box of the logo."""
+    """Where a drawing fits best.
+
+    Attributes:
+        score: deviations above pictures without it.
+        box: of the logo.
+        pose: how it lies there, in pixels of the picture as it is seen.
+    """
 
     score: float
     box: Box
+    pose: Pose
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +138,18 @@ def look(picture: Shapes, templates: Sequence[Template], window: Box) -> Laid | 
         for number in sorted({max(0, fitting + step) for step in _SCALES}):
             level = picture.level(number)
             reach = (window.right - window.left) * _REACH, (window.bottom - window.top) * _REACH
-            laid = _lay(level, template, middle, reach)
+            laid = _lay(picture.size, level, template, middle, reach)
             if laid is not None and (best is None or laid.score > best.score):
                 best = laid
     return best
 
 
-def stronger(inliers: float, score: float) -> float:
-    """LOCAL's value of a logo: its inliers, and more by how well its shape fits; what fits not at all takes none."""
-    return (1 + inliers) * math.exp(WEIGHT * max(0.0, score)) - 1
-
-
 def _lay(
-    level: media.ShapeLevel, template: Template, middle: tuple[float, float], reach: tuple[float, float]
+    size: tuple[int, int],
+    level: media.ShapeLevel,
+    template: Template,
+    middle: tuple[float, float],
+    reach: tuple[float, float],
 ) -> Laid | None:
     down, across, (wide, high) = frame_cells(template.aspect)
     spans = []
@@ -176,7 +179,10 @@ def _lay(
         (y + half_high) / level.down,
     )
     box = Box(*(min(1.0, max(0.0, edge)) for edge in edges))
-    return Laid((float(likeness.flat[best]) - template.mean) / template.deviation, box)
+    wide_cell, high_cell = size[0] / level.across, size[1] / level.down
+    long = SIDE / CELL * math.sqrt(wide_cell * high_cell)
+    pose = Pose(x * wide_cell, y * high_cell, long, float(TURNS[int(turn)]))
+    return Laid((float(likeness.flat[best]) - template.mean) / template.deviation, box, pose)
 
 
 def _likeness(region: NDArray[np.float32], template: Template) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ Every function may run on any thread. What cannot be read raises MediaError and 
 """
 
 from imagewarden_server.media.digests import digest
+from imagewarden_server.media.drawings import DRAWINGS, Pieces, Pose, drawing, undrawn
 from imagewarden_server.media.grey import GREYS, grey, luma, unpacked
 from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
@@ -27,6 +28,7 @@ from imagewarden_server.media.types import (
 from imagewarden_server.media.views import View, copy_views
 
 __all__ = [
+    "DRAWINGS",
     "EXTRACTOR",
     "GREYS",
     "SHAPES",
@@ -41,6 +43,8 @@ __all__ = [
     "Outline",
     "PdqHash",
     "Picture",
+    "Pieces",
+    "Pose",
     "Rendering",
     "ShapeLevel",
     "Shapes",
@@ -49,6 +53,7 @@ __all__ = [
     "copy_views",
     "decode",
     "digest",
+    "drawing",
     "extract",
     "extract_checked",
     "grey",
@@ -58,5 +63,6 @@ __all__ = [
     "place_logo",
     "render_logo",
     "thumbnail",
+    "undrawn",
     "unpacked",
 ]

@@ -130,6 +130,11 @@ class Shapes:
         self._levels: dict[int, Level] = {}
 
     @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The picture as it is seen: uint8 [height, width, 3]."""
+        return self._pixels
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self._pixels.shape[1], self._pixels.shape[0]
