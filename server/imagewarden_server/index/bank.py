@@ -17,11 +17,14 @@ from imagewarden_server.index.parts import HashPart, LocalPart, Part, VectorPart
 from imagewarden_server.index.vectors import check_vectors
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, SignalType, VectorSpace
+from imagewarden_server.media import DRAWINGS, GREYS, SHAPES
 
 Place = tuple[VectorSpace, str]
 """Which vectors of a bank are in one index: space and model."""
 
 _DESCRIPTOR_BYTES = 128
+# What is kept as sets of local features are, and has no keypoints to vote with.
+_NO_KEYPOINTS = frozenset({DRAWINGS, GREYS, SHAPES})
 
 
 class BankIndexes:
@@ -120,7 +123,7 @@ class BankIndexes:
     def add_locals(self, rows: Iterable[StoredLocal]) -> None:
         """Add local features that `check` has seen."""
         for extractor, group in _by_extractor(rows).items():
-            index = self.locals.setdefault(extractor, LocalIndex())
+            index = self.locals.setdefault(extractor, LocalIndex(votes=extractor not in _NO_KEYPOINTS))
             fresh = list({row.key: row for row in group if row.key not in index}.values())
             if fresh:
                 index.add([row.key for row in fresh], [row.entry for row in fresh], [row.features for row in fresh])
@@ -167,7 +170,7 @@ class BankIndexes:
                 raise WrongShape(f"the part has {len(vectors)} vectors, and {part.count} were expected")
             self.vectors[part.space, part.model] = vectors
         elif isinstance(part, LocalPart):
-            features = LocalIndex.of(part.arrays)
+            features = LocalIndex.of(part.arrays, votes=part.extractor not in _NO_KEYPOINTS)
             if len(features) != part.count:
                 raise WrongShape(f"the part has {len(features)} sets of local features, and {part.count} were expected")
             self.locals[part.extractor] = features

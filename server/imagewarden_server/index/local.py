@@ -90,8 +90,10 @@ class _Segment:
 class LocalIndex:
     """Local features by key; votes may run beside each other, changes alone: the holder locks."""
 
-    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary | None = None, *, votes: bool = True) -> None:
+        """With `votes` unset sets are kept and given back, and nothing votes for them."""
         self._vocabulary = vocabulary or load_vocabulary()
+        self._voted_for = votes
         self._sets: list[_Set | None] = []
         self._place: dict[int, int] = {}
         self._of_entry: dict[int, list[int]] = {}
@@ -140,13 +142,8 @@ class LocalIndex:
             raise DuplicateKey(f"local features of key {again[0]} are there already, or twice among the new ones")
         for key, one in zip(keys, features, strict=True):
             _check(key, one)
-        projected = [self._vocabulary.project(one.descriptors) for one in features]
-        words = [self._vocabulary.nearest(rows)[:, 0] for rows in projected]
         self._append(
-            [
-                _Set(key, entry, one, word.astype(np.uint16), self._vocabulary.sign(rows, word))
-                for key, entry, one, rows, word in zip(keys, entries, features, projected, words, strict=True)
-            ]
+            [_Set(key, entry, one, *self._words(one)) for key, entry, one in zip(keys, entries, features, strict=True)]
         )
 
     def remove(self, keys: Sequence[int]) -> None:
@@ -177,7 +174,7 @@ class LocalIndex:
 
     def answer(self, question: Question, k: int) -> list[tuple[int, float, bool]]:
         """As `vote`."""
-        if not self._place or not len(question.plain.words):
+        if not self._place or not self._segments or not len(question.plain.words):
             return []
         votes = np.stack([self._votes(question.plain), self._votes(question.mirrored)])
         best = votes.max(0)
@@ -206,13 +203,13 @@ class LocalIndex:
         }
 
     @classmethod
-    def of(cls, arrays: Arrays, vocabulary: Vocabulary | None = None) -> LocalIndex:
+    def of(cls, arrays: Arrays, vocabulary: Vocabulary | None = None, *, votes: bool = True) -> LocalIndex:
         """An index of what `arrays` gave; words of another vocabulary are found anew.
 
         Raises:
             WrongShape: the arrays do not fit each other.
         """
-        made = cls(vocabulary)
+        made = cls(vocabulary, votes=votes)
         counts = arrays["counts"]
         total = int(counts.sum())
         rows = {name: len(arrays[name]) for name in ("points", "descriptors", "words", "signatures")}
@@ -256,6 +253,8 @@ class LocalIndex:
         for place, one in enumerate(sets, first):
             self._place[one.key] = place
             self._of_entry.setdefault(one.entry, []).append(one.key)
+        if not self._voted_for:
+            return
         # A segment swallows those before it that are not much larger than itself: there are few, and each posting is
         # sorted anew only as often as their number's logarithm says.
         while self._segments:
@@ -276,6 +275,15 @@ class LocalIndex:
         points = _joined([one.features.points for _, one in held], np.empty((0, 4), np.float32))
         signatures = _joined([one.signatures for _, one in held], np.empty(0, np.uint64))
         return _Segment(first, last, begins.astype(np.int64), places[order], signatures[order], _poses(points)[order])
+
+    def _words(self, features: LocalFeatures) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
+        """The word and the signature of each descriptor; zeros where nothing votes for them."""
+        count = len(features.descriptors)
+        if not self._voted_for:
+            return np.zeros(count, np.uint16), np.zeros(count, np.uint64)
+        projected = self._vocabulary.project(features.descriptors)
+        words = self._vocabulary.nearest(projected)[:, 0]
+        return words.astype(np.uint16), self._vocabulary.sign(projected, words)
 
     def _side(self, features: LocalFeatures) -> _Side:
         projected = self._vocabulary.project(features.descriptors)

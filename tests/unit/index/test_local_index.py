@@ -251,3 +251,20 @@ class TestVocabulary:
     def test_other_descriptors_are_refused(self) -> None:
         with pytest.raises(WrongShape, match="float32"):
             load_vocabulary().project(np.zeros((3, 128), np.float32))
+
+
+class TestKept:
+    def test_sets_that_nothing_votes_for_are_given_back_as_they_came(self) -> None:
+        index = LocalIndex(votes=False)
+        voted = filled()
+        index.add([10 + n for n in range(len(stored()))], [1000 + n // 2 for n in range(len(stored()))], stored())
+        assert index.vote(stored()[voters()[0]], 5) == []
+        assert index.nbytes < voted.nbytes - sum(len(one.points) for one in stored()) * 16
+        again = LocalIndex.of(index.arrays(), votes=False)
+        for number, one in enumerate(stored()):
+            for held in (index, again):
+                np.testing.assert_array_equal(held.get(10 + number).descriptors, one.descriptors)
+                assert held.entry_of(10 + number) == 1000 + number // 2
+        index.remove(range(10, 30))
+        assert len(index) == len(stored()) - 20
+        assert index.vote(stored()[voters()[0]], 5) == []
