@@ -305,8 +305,8 @@ class SignalThreshold(_message.Message):
     """PDQ: the largest Hamming distance that matches, 0 to 256. EMBEDDING: the smallest score that matches: of BANNED and
     ALLOWED banks how much greater the cosine similarity is than that of the ordinary pictures most alike, -2 to 2; of
     BRAND banks how many standard deviations above pictures without the logo. LOCAL: the smallest number of inliers
-    that matches; they count less where they are few for what the pictures share, and of a logo more where its shape
-    fits. COMBINED: the smallest score that matches, 0 to 1. Not read for digests: equal or not.
+    that matches; they count less where they are few for what the pictures share, more where the pixels agree, and of a
+    logo more where its drawing fits. COMBINED: the smallest score that matches, 0 to 1. Not read for digests: equal or not.
     """
     disabled: _builtins.bool
     """True: the signal is not compared for this bank."""
@@ -676,8 +676,8 @@ class Match(_message.Message):
     score: _builtins.float
     """How alike, more is more alike. Digests: 1. PDQ: 1 - distance / 256. EMBEDDING: how much greater the cosine
     similarity is than that of the ordinary pictures most alike, or for a logo the standard deviations above pictures
-    without it. LOCAL: the number of inliers, less where they are few for what the pictures share, and of a logo more
-    where its shape fits. COMBINED: 0 to 1.
+    without it. LOCAL: the number of inliers, less where they are few for what the pictures share, more where the
+    pixels agree, and of a logo more where its drawing fits. COMBINED: 0 to 1.
     """
     distance: _builtins.float
     """How far apart, in the signal's own unit. Digests: 0. PDQ: the Hamming distance in bits. EMBEDDING: 1 - cosine
