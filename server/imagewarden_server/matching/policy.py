@@ -29,7 +29,7 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         Action.BLOCK,
         {
             SignalType.PDQ: Threshold(31),
-            SignalType.EMBEDDING: Threshold(0.6),
+            SignalType.EMBEDDING: Threshold(0.55),
             SignalType.LOCAL: Threshold(40),
             SignalType.COMBINED: Threshold(0.999999),
         },
