@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import resvg_py
 from PIL import Image
 from tests.support.api import BRAND, CONTENT, EMBEDDING, LOCAL, MATCH, NO_MATCH, Api, evidence_of, without
 from tests.support.errors import fails
-from tests.support.pictures import Box, encoded, opened, overlap, pasted
+from tests.support.pictures import Box, encoded, exported, opened, overlap, pasted
 from tests.support.processes import Host, Server, start_server
 
 from imagewarden.v1 import bank_service_pb2 as banks_pb
@@ -57,14 +56,7 @@ def scene(photographs: dict[str, bytes]) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def drawn(colour_logo: Callable[[str], bytes]) -> Callable[[str], Image.Image]:
-    """A logo as a designer would export it: RGBA, trimmed."""
-
-    def draw(slug: str) -> Image.Image:
-        png = bytes(resvg_py.svg_to_bytes(svg_string=colour_logo(slug).decode(), width=512))
-        image = Image.open(io.BytesIO(png)).convert("RGBA")
-        return image.crop(image.getchannel("A").getbbox())
-
-    return draw
+    return lambda slug: exported(colour_logo(slug))
 
 
 def in_white(logo: Image.Image) -> Image.Image:

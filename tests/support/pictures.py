@@ -6,6 +6,7 @@ import io
 import random
 from typing import Any
 
+import resvg_py
 from PIL import Image, ImageStat
 
 Box = tuple[float, float, float, float]
@@ -28,6 +29,22 @@ def cropped(image: Image.Image, share: float) -> Image.Image:
     width, height = (round(side * share**0.5) for side in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def exported(svg: bytes) -> Image.Image:
+    """A logo as a designer would export it: RGBA, trimmed."""
+    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg.decode(), width=512)))).convert("RGBA")
+    return image.crop(image.getchannel("A").getbbox())
+
+
+def in_grey(logo: Image.Image) -> Image.Image:
+    """A logo without its colours."""
+    return Image.merge("LA", (logo.convert("L"), logo.getchannel("A"))).convert("RGBA")
+
+
+def turned(logo: Image.Image) -> Image.Image:
+    """A logo, 9 degrees against the clock."""
+    return logo.rotate(9, Image.Resampling.BICUBIC, expand=True)
 
 
 def pasted(image: Image.Image, logo: Image.Image, share: float, place: tuple[float, float]) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import threading
 from collections.abc import Callable
@@ -11,9 +10,8 @@ from typing import cast
 
 import numpy as np
 import pytest
-import resvg_py
 from PIL import Image
-from tests.support.pictures import opened, pasted
+from tests.support.pictures import exported, in_grey, pasted, turned
 from tests.unit.matching.things import bank
 
 from imagewarden_server import media
@@ -46,26 +44,8 @@ def rows(colour_logo: Callable[[str], bytes]) -> list[StoredLocal]:
 
 
 @pytest.fixture(scope="module")
-def scene(photographs: dict[str, bytes]) -> Image.Image:
-    return opened(photographs["french-alpine-landscape"]).convert("RGB").resize((512, 340))
-
-
-@pytest.fixture(scope="module")
 def drawn(colour_logo: Callable[[str], bytes]) -> Callable[[str], Image.Image]:
-    def draw(slug: str) -> Image.Image:
-        png = bytes(resvg_py.svg_to_bytes(svg_string=colour_logo(slug).decode(), width=512))
-        image = Image.open(io.BytesIO(png)).convert("RGBA")
-        return image.crop(image.getchannel("A").getbbox())
-
-    return draw
-
-
-def in_grey(logo: Image.Image) -> Image.Image:
-    return Image.merge("LA", (logo.convert("L"), logo.getchannel("A"))).convert("RGBA")
-
-
-def turned(logo: Image.Image) -> Image.Image:
-    return logo.rotate(9, Image.Resampling.BICUBIC, expand=True)
+    return lambda slug: exported(colour_logo(slug))
 
 
 @pytest.mark.parametrize("ink", [lambda logo: logo, in_grey, turned])

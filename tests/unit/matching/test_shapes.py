@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-import resvg_py
 from PIL import Image
-from tests.support.pictures import opened, pasted
+from tests.support.pictures import exported, in_grey, pasted, turned
 
 from imagewarden_server import media
 from imagewarden_server.catalog.features import decode_features, encode_features
@@ -31,26 +29,8 @@ def templates(colour_logo: Callable[[str], bytes]) -> dict[str, list[Template]]:
 
 
 @pytest.fixture(scope="module")
-def scene(photographs: dict[str, bytes]) -> Image.Image:
-    return opened(photographs["french-alpine-landscape"]).convert("RGB").resize((512, 340))
-
-
-@pytest.fixture(scope="module")
 def drawn(colour_logo: Callable[[str], bytes]) -> Callable[[str], Image.Image]:
-    def draw(slug: str) -> Image.Image:
-        png = bytes(resvg_py.svg_to_bytes(svg_string=colour_logo(slug).decode(), width=512))
-        image = Image.open(io.BytesIO(png)).convert("RGBA")
-        return image.crop(image.getchannel("A").getbbox())
-
-    return draw
-
-
-def in_grey(logo: Image.Image) -> Image.Image:
-    return Image.merge("LA", (logo.convert("L"), logo.getchannel("A"))).convert("RGBA")
-
-
-def turned(logo: Image.Image) -> Image.Image:
-    return logo.rotate(9, Image.Resampling.BICUBIC, expand=True)
+    return lambda slug: exported(colour_logo(slug))
 
 
 def score(picture: Image.Image, templates: list[Template], window: Box = WINDOW) -> float:
