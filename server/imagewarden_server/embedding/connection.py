@@ -40,6 +40,10 @@ class GarbledAnswer(EmbeddingUnavailable):
     """The host answered bytes that are no message."""
 
 
+class NoAnswerInTime(EmbeddingUnavailable):
+    """The host did not answer in the time that it had: it may be gone, or have much to do."""
+
+
 class Connection:
     """A channel to a model host, opened at once and connected when it can be; needs a running event loop.
 
@@ -86,7 +90,8 @@ class Connection:
         """A failed call in the domain's words: which host, which status, what to do."""
         hint = _HINTS.get(error.code(), "look at its log")
         detail = (error.details() or "")[:_DETAIL]
-        return EmbeddingUnavailable(
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return (NoAnswerInTime if late else EmbeddingUnavailable)(
             f"the model {self._name!r} at {self._address} gave no embedding ({error.code().name}: {detail}); {hint}"
         )
 

@@ -75,7 +75,8 @@ async def nothing(_request: Any) -> None:
 class ModelHost:
     """The host.
 
-    `versions` has each version's card, None for a model without one; `failures` are answered once each.
+    `versions` has each version's card, None for a model without one; `failures` are answered once each; `late` has how
+    many seconds late `status` and `describe` are answered.
     """
 
     def __init__(self) -> None:
@@ -84,6 +85,7 @@ class ModelHost:
         self.failures: list[grpc.StatusCode] = []
         self.details = "as the test told"
         self.delay = 0.0
+        self.late: dict[str, float] = {}
         self.as_float_val = False
         self.strings_as_content = False
         self.change: Callable[[Any], None] = lambda _: None
@@ -138,6 +140,7 @@ class ModelHost:
         await self.server.stop(None)
 
     async def status(self, request: Any, context: Any) -> Any:
+        await asyncio.sleep(self.late.get("status", 0))
         if request.model_spec.name != "inception":
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of {request.model_spec.name}")
         if "status" in self.garbage:
@@ -201,6 +204,7 @@ class ModelHost:
 
     async def describe(self, response: Any, said: Card | None, context: Any) -> None:
         self.descriptions += 1
+        await asyncio.sleep(self.late.get("describe", 0))
         if said is None:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "describe" not found.')
         data = json.dumps(said).encode()

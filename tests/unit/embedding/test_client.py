@@ -26,6 +26,7 @@ from tests.unit.embedding.model_host import (
 )
 
 from imagewarden_server.embedding import TfServingEmbedder, _tfs
+from imagewarden_server.embedding.client import MAX_BATCH
 from imagewarden_server.embedding.retry import ATTEMPTS
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 
@@ -68,11 +69,11 @@ async def test_pictures_arrive_as_they_are(fake_host: ModelHost, embedder: TfSer
 async def test_many_pictures_go_in_several_requests_to_one_version(
     fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer
 ) -> None:
-    answer = await embedder.embed(np.repeat(PICTURE, 70, axis=0), EMBEDDING, None)
+    answer = await embedder.embed(np.repeat(PICTURE, 2 * MAX_BATCH + 1, axis=0), EMBEDDING, None)
     assert answer.embedding is not None
-    assert np.allclose(answer.embedding, np.concatenate([unit(32, D), unit(32, D), unit(6, D)]))
+    assert np.allclose(answer.embedding, np.concatenate([unit(MAX_BATCH, D), unit(MAX_BATCH, D), unit(1, D)]))
     assert [request.model_spec.version.value for request in fake_host.predictions] == [0, 1, 1]
-    assert observer.batches == [32, 32, 6]
+    assert observer.batches == [MAX_BATCH, MAX_BATCH, 1]
 
 
 @pytest.mark.parametrize("images", [PICTURE.astype(np.float32), PICTURE[0], PICTURE[:, :224, :224]])
@@ -179,6 +180,19 @@ async def test_every_request_has_a_deadline(
     await embedder.embed(PICTURE, EMBEDDING, asked)
     # gRPC rounds a deadline on the wire up.
     assert least < fake_host.deadlines[0] < most + 0.5
+
+
+async def test_many_pictures_have_the_time_of_several_requests(
+    fake_host: ModelHost, embedder: TfServingEmbedder
+) -> None:
+    pictures = np.repeat(PICTURE, 3 * MAX_BATCH, axis=0)
+    await embedder.embed(pictures, EMBEDDING, 1_000.0)
+    assert all(28 < deadline < 30.5 for deadline in fake_host.deadlines), "no request has more than one may have"
+    fake_host.delay = 0.2
+    with pytest.raises(EmbeddingUnavailable, match="DEADLINE_EXCEEDED"):
+        await embedder.embed(pictures, EMBEDDING, 0.5)
+    assert len(fake_host.deadlines) == 6
+    assert fake_host.deadlines[-1] < 0.2, "the last had what the first two left"
 
 
 async def test_waiting_for_a_free_request_counts_as_time(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:

@@ -23,7 +23,8 @@ from tests.unit.embedding.model_host import (
     unit,
 )
 
-from imagewarden_server.embedding import TfServingEmbedder
+from imagewarden_server.embedding import TfServingEmbedder, client
+from imagewarden_server.embedding.client import MAX_BATCH
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 
@@ -66,10 +67,10 @@ async def test_pictures_in_parts_are_asked_anew_where_their_version_goes(
         fake_host.versions = {2: card("e" * 64)}
 
     fake_host.before_answer = change
-    answer = await embedder.embed(np.repeat(PICTURE, 33, axis=0), EMBEDDING, 5)
+    answer = await embedder.embed(np.repeat(PICTURE, MAX_BATCH + 1, axis=0), EMBEDDING, 5)
     assert answer.model.fingerprint == "e" * 64
     assert answer.embedding is not None
-    assert len(answer.embedding) == 33
+    assert len(answer.embedding) == MAX_BATCH + 1
     assert [request.model_spec.version.value for request in fake_host.predictions] == [0, 0, 2]
 
 
@@ -154,6 +155,24 @@ async def test_a_connection_that_breaks_is_noticed_at_once(fake_host: ModelHost)
     await fake_host.start(port)
     assert await eventually(lambda: made.model is not None and made.model.fingerprint == "c" * 64)
     await made.close()
+
+
+@pytest.mark.parametrize("late", ["status", "describe"])
+async def test_a_host_that_is_late_to_say_how_it_does_is_busy_while_it_answers_others(
+    fake_host: ModelHost, embedder: TfServingEmbedder, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    monkeypatch.setattr(client, "_STATUS_SECONDS", 0.1)
+    monkeypatch.setattr(client, "_SILENT_SECONDS", 1.5)
+    fake_host.late[late] = 5.0
+    for _ in range(20):
+        assert await fingerprint(embedder) == "f" * 64
+        assert embedder.model is not None, embedder.problem
+        await asyncio.sleep(0.1)
+    assert embedder.model is not None, embedder.problem
+    assert await eventually(lambda: embedder.model is None), "it answers nobody, so it hangs"
+    assert "DEADLINE_EXCEEDED" in embedder.problem
+    fake_host.late.clear()
+    assert await eventually(lambda: embedder.model is not None)
 
 
 async def test_an_answer_from_before_the_connection_broke_is_not_given_to_the_model_after(
