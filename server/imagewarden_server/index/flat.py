@@ -1,7 +1,12 @@
 """A flat scan over PDQ hashes: exact, and smaller and faster than any graph over 256 bits.
 
 A graph of near neighbours found a hash at 31 bits 59% of the time; a scan finds all. The four words of the hashes lie
-in a row each, so that a block is four passes over memory without gaps: six times as fast as summing along the hash.
+in a row each, so that a block is passes over memory without gaps. Two of the words tell nearly all hashes apart: their
+distance is a lower bound of the whole one (as in a partial distance search, Bei and Gray, 1985), and the other two are
+read for the few hashes only that it leaves.
+
+Hashes are in the order of their keys, which grow: so a key is found by bisection, and so are the hashes of an entry.
+What is removed stays as a tombstone until a quarter is.
 """
 
 from __future__ import annotations
@@ -48,21 +53,25 @@ class FlatHammingIndex:
         self._words: Words = np.empty((_WORDS, _LEAST_ROOM), np.uint64)
         self._keys: Keys = np.empty(_LEAST_ROOM, np.int64)
         self._entries: Keys = np.empty(_LEAST_ROOM, np.int64)
+        self._gone: NDArray[np.bool_] = np.empty(_LEAST_ROOM, np.bool_)
         self._count = 0
-        self._greatest = -1
+        self._tombstones = 0
+        # Whether entries grow with the keys of their hashes, as they do where a catalogue numbers both.
+        self._entries_grow = True
 
     def __len__(self) -> int:
         """How many hashes it holds."""
-        return self._count
+        return self._count - self._tombstones
 
     def __contains__(self, key: int) -> bool:
         """Whether it holds a key."""
-        return bool((self._keys[: self._count] == key).any())
+        places, there = self._places(np.array([key], np.int64))
+        return bool(there[0] and not self._gone[places[0]])
 
     @property
     def nbytes(self) -> int:
         """How many bytes of memory it takes."""
-        return self._words.nbytes + self._keys.nbytes + self._entries.nbytes
+        return self._words.nbytes + self._keys.nbytes + self._entries.nbytes + self._gone.nbytes
 
     def add(self, keys: Sequence[int], entries: Sequence[int], hashes: Sequence[bytes]) -> None:
         """Add hashes of 32 bytes, each with the entry that has it; keys that are there already are left as they are.
@@ -72,48 +81,75 @@ class FlatHammingIndex:
         """
         words = as_words(hashes)
         new, first = np.unique(np.asarray(keys, np.int64), return_index=True)
-        if len(new) and new[0] <= self._greatest:
+        words, owners = words[:, first], np.asarray(entries, np.int64)[first]
+        if len(new) and self._count and new[0] <= self._keys[self._count - 1]:
             # Keys grow, so this is the rare case: an entry that is enabled again, or a change that comes again.
-            there = self._keys[self._places(new)]
-            fresh = ~np.isin(new, there)
-            new, first = new[fresh], first[fresh]
+            places, there = self._places(new)
+            revived = there & self._gone[np.minimum(places, self._count - 1)]
+            self._put(places[revived], new[revived], owners[revived], words[:, revived])
+            self._tombstones -= int(revived.sum())
+            new, owners, words = new[~there], owners[~there], words[:, ~there]
         if not len(new):
             return
-        end = self._count + len(new)
+        begin, end = self._count, self._count + len(new)
         if end > len(self._keys):
-            self._resize(max(end, int(_GROWTH * len(self._keys))))
-        self._words[:, self._count : end] = words[:, first]
-        self._keys[self._count : end] = new
-        self._entries[self._count : end] = np.asarray(entries, np.int64)[first]
+            self._move(np.arange(begin), max(end, int(_GROWTH * len(self._keys))))
+        self._put(np.arange(begin, end), new, owners, words)
         self._count = end
-        self._greatest = max(self._greatest, int(new[-1]))
+        if begin and new[0] < self._keys[begin - 1]:
+            self._move(np.argsort(self._keys[:end]), len(self._keys))
+            self._look_at_entries()
+        elif self._entries_grow:
+            self._look_at_entries(max(begin - 1, 0))
 
     def remove(self, keys: Sequence[int]) -> None:
-        """Remove keys: the last ones move into the gaps; keys that are not there are no error."""
-        gone = self._places(np.asarray(keys, np.int64))
-        if not len(gone):
-            return
-        left = self._count - len(gone)
-        tail = np.arange(left, self._count)
-        movers = tail[~np.isin(tail, gone)]
-        holes = gone[gone < left]
-        self._words[:, holes] = self._words[:, movers]
-        self._keys[holes] = self._keys[movers]
-        self._entries[holes] = self._entries[movers]
-        self._count = left
-        if left < len(self._keys) // 4:
-            self._resize(max(_LEAST_ROOM, int(_GROWTH * left)))
+        """Remove keys; keys that are not there are no error."""
+        places, there = self._places(np.unique(np.asarray(keys, np.int64)))
+        places = places[there]
+        self._tombstones += int(np.count_nonzero(~self._gone[places]))
+        self._gone[places] = True
+        if self._tombstones > self._count // 4:
+            left = np.flatnonzero(~self._gone[: self._count])
+            shrinks = len(left) < len(self._keys) // 4
+            self._move(left, max(_LEAST_ROOM, int(_GROWTH * len(left))) if shrinks else len(self._keys))
 
-    def _places(self, keys: Keys) -> NDArray[np.intp]:
-        """Where keys are, in ascending order."""
-        return np.flatnonzero(np.isin(self._keys[: self._count], keys))
+    def _places(self, keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Where keys are or would be, and whether they are there, removed or not."""
+        places = np.searchsorted(self._keys[: self._count], keys)
+        there = places < self._count
+        there[there] = self._keys[places[there]] == keys[there]
+        return places, there
 
-    def _resize(self, room: int) -> None:
-        words, keys, entries = np.empty((_WORDS, room), np.uint64), np.empty(room, np.int64), np.empty(room, np.int64)
-        words[:, : self._count] = self._words[:, : self._count]
-        keys[: self._count] = self._keys[: self._count]
-        entries[: self._count] = self._entries[: self._count]
-        self._words, self._keys, self._entries = words, keys, entries
+    def _places_of(self, entries: Sequence[int]) -> NDArray[np.intp]:
+        """Where the hashes of entries are, in ascending order."""
+        wanted, held = np.unique(np.asarray(entries, np.int64)), self._entries[: self._count]
+        if self._entries_grow:
+            begins, ends = np.searchsorted(held, wanted), np.searchsorted(held, wanted, "right")
+            spans = [np.arange(begin, end) for begin, end in zip(begins, ends, strict=True)]
+            places = np.concatenate([np.empty(0, np.intp), *spans])
+        else:
+            places = np.flatnonzero(np.isin(held, wanted))
+        return np.asarray(places[~self._gone[places]], np.intp)
+
+    def _put(self, places: NDArray[np.intp], keys: Keys, entries: Keys, words: Words) -> None:
+        self._words[:, places] = words
+        self._keys[places] = keys
+        self._entries[places] = entries
+        self._gone[places] = False
+
+    def _move(self, places: NDArray[np.intp], room: int) -> None:
+        """Keep the hashes at these places alone, in this order, in room for so many."""
+        count = len(places)
+        words, gone = np.empty((_WORDS, room), np.uint64), np.empty(room, np.bool_)
+        keys, entries = np.empty(room, np.int64), np.empty(room, np.int64)
+        words[:, :count], gone[:count] = self._words[:, places], self._gone[places]
+        keys[:count], entries[:count] = self._keys[places], self._entries[places]
+        self._words, self._keys, self._entries, self._gone = words, keys, entries, gone
+        self._count, self._tombstones = count, int(np.count_nonzero(gone[:count]))
+
+    def _look_at_entries(self, begin: int = 0) -> None:
+        held = self._entries[begin : self._count]
+        self._entries_grow = bool((held[1:] >= held[:-1]).all())
 
     def search(self, queries: Sequence[bytes], distance: int) -> list[Found]:
         """Keys int64 and distances in bits of all hashes within `distance`, nearest first, at most `MOST_HITS` a query.
@@ -124,20 +160,26 @@ class FlatHammingIndex:
         wanted = as_words(queries)
         found: list[list[Found]] = [[] for _ in queries]
         room = min(_BLOCK, self._count)
-        differing, bits, distances = np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.uint16)
+        differing, one, two = np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.uint8)
         for begin in range(0, self._count, _BLOCK):
             end = min(begin + _BLOCK, self._count)
             size = end - begin
             for query, hits in enumerate(found):
-                distances[:size] = 0
-                for word in range(_WORDS):
-                    np.bitwise_xor(self._words[word, begin:end], wanted[word, query], out=differing[:size])
-                    np.bitwise_count(differing[:size], out=bits[:size])
-                    distances[:size] += bits[:size]
-                near = np.flatnonzero(distances[:size] <= distance)
-                if len(near):
-                    hits.append((self._keys[begin:end][near], distances[near].astype(np.int64)))
+                np.bitwise_xor(self._words[0, begin:end], wanted[0, query], out=differing[:size])
+                np.bitwise_count(differing[:size], out=one[:size])
+                np.bitwise_xor(self._words[1, begin:end], wanted[1, query], out=differing[:size])
+                np.bitwise_count(differing[:size], out=two[:size])
+                bound = np.add(one[:size], two[:size], out=one[:size])
+                if bound.min() <= distance:
+                    hits.append(self._within(begin + np.flatnonzero(bound <= distance), wanted[:, query], distance))
         return [_nearest(hits) for hits in found]
+
+    def _within(self, places: NDArray[np.intp], wanted: NDArray[np.uint64], distance: int) -> Found:
+        """Of these places, the keys and the distances of the hashes that are near enough."""
+        places = places[~self._gone[places]]
+        distances = np.bitwise_count(self._words[:, places] ^ wanted[:, None]).sum(axis=0, dtype=np.int64)
+        near = distances <= distance
+        return self._keys[places[near]], distances[near]
 
     def distances(self, entries: Sequence[int], queries: Sequence[bytes]) -> tuple[Keys, Keys, NDArray[np.int64]]:
         """The given entries that have a hash here, with the nearest query's row and its distance in bits; exact.
@@ -146,7 +188,7 @@ class FlatHammingIndex:
             WrongShape: a query is not of 32 bytes.
         """
         wanted = as_words(queries)
-        places = np.flatnonzero(np.isin(self._entries[: self._count], np.asarray(entries, np.int64)))
+        places = self._places_of(entries)
         if not len(places) or not len(queries):
             nothing = np.empty(0, np.int64)
             return nothing, nothing, nothing
@@ -159,11 +201,12 @@ class FlatHammingIndex:
 
     def arrays(self) -> Arrays:
         """Copies of keys and entries int64 [n] and hashes uint8 [n, 32]: what a snapshot keeps."""
-        words = np.ascontiguousarray(self._words[:, : self._count].T)
+        left = ~self._gone[: self._count]
+        words = np.ascontiguousarray(self._words[:, : self._count].T[left])
         return {
-            "keys": self._keys[: self._count].copy(),
-            "entries": self._entries[: self._count].copy(),
-            "values": words.view(np.uint8).reshape(self._count, PDQ_BYTES),
+            "keys": self._keys[: self._count][left],
+            "entries": self._entries[: self._count][left],
+            "values": words.view(np.uint8).reshape(len(words), PDQ_BYTES),
         }
 
     @classmethod
@@ -178,11 +221,13 @@ class FlatHammingIndex:
             raise WrongShape(f"{len(arrays['entries'])} entries are not those of {len(keys)} PDQ hashes")
         if hashes.dtype != np.uint8 or hashes.shape != (len(keys), PDQ_BYTES):
             raise WrongShape(f"{hashes.dtype} {hashes.shape} are not {len(keys)} PDQ hashes of {PDQ_BYTES} bytes")
+        order = np.argsort(keys, kind="stable")
         made = cls()
-        made._words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).T)
-        made._keys, made._entries = keys.astype(np.int64), arrays["entries"].astype(np.int64)
+        made._words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64)[order].T)
+        made._keys, made._entries = keys[order].astype(np.int64), arrays["entries"][order].astype(np.int64)
+        made._gone = np.zeros(len(keys), np.bool_)
         made._count = len(keys)
-        made._greatest = int(keys.max()) if len(keys) else -1
+        made._look_at_entries()
         return made
 
 

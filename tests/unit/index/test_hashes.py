@@ -16,16 +16,24 @@ def found(index: FlatHammingIndex, query: bytes, distance: int) -> dict[int, int
     return dict(zip(keys.tolist(), distances.tolist(), strict=True))
 
 
+def near(generator: np.random.Generator, flips: int) -> bytes:
+    """A hash of which so many bits, anywhere, are not those of another."""
+    bits = np.unpackbits(np.frombuffer(pdq(1), np.uint8))
+    bits[generator.choice(256, flips, replace=False)] ^= 1
+    return np.packbits(bits).tobytes()
+
+
+def differing(one: bytes, other: bytes) -> int:
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
+
+
 class TestFlat:
     def test_distances_are_right_across_blocks(self) -> None:
         generator = np.random.default_rng(3)
         hashes = [generator.bytes(32) for _ in range(70_000)]
         index = FlatHammingIndex()
         index.add(list(range(70_000)), [0] * 70_000, hashes)
-        wanted = {
-            key: (int.from_bytes(value, "big") ^ int.from_bytes(hashes[5], "big")).bit_count()
-            for key, value in enumerate(hashes)
-        }
+        wanted = {key: differing(value, hashes[5]) for key, value in enumerate(hashes)}
         expected = {key: bits for key, bits in wanted.items() if bits <= 100}
         assert len(expected) > 5
         assert max(expected) > 65_536
@@ -41,7 +49,7 @@ class TestFlat:
         assert keys[0] == 9_999
         assert distances[:2].tolist() == [0, 1]
 
-    def test_the_last_hashes_move_into_gaps(self) -> None:
+    def test_what_is_removed_is_no_longer_found(self) -> None:
         index = FlatHammingIndex()
         index.add(list(range(20)), list(range(100, 120)), [pdq(key) for key in range(20)])
         index.remove([0, 7, 18, 19, 500])
@@ -70,6 +78,37 @@ class TestFlat:
         assert found(index, pdq(9), 0) == {9: 0}
         assert found(index, pdq(7), 0) == {7: 0}
         assert found(index, pdq(1), 0) == {}
+
+    @pytest.mark.parametrize("growing", [True, False])
+    def test_it_answers_as_a_dictionary_would(self, *, growing: bool) -> None:
+        generator = np.random.default_rng(5)
+        # Few bits differ, so that many are near; and an entry has several hashes, as the frames of an animation.
+        values = [near(generator, int(flips)) for flips in generator.integers(0, 60, 400)]
+        owner = [key // 3 if growing else int(generator.integers(100)) for key in range(400)]
+        index, held = FlatHammingIndex(), set[int]()
+        for step in range(120):
+            keys = generator.integers(0, 40 + 3 * step, generator.integers(1, 30)).tolist()
+            if generator.random() < 0.55:
+                index.add(keys, [owner[key] for key in keys], [values[key] for key in keys])
+                held |= set(keys)
+            else:
+                index.remove(keys)
+                held -= set(keys)
+            query, far = near(generator, int(generator.integers(20))), int(generator.integers(60))
+            bits = {key: differing(values[key], query) for key in held}
+            assert len(index) == len(held)
+            assert found(index, query, far) == {key: one for key, one in bits.items() if one <= far}
+            asked = generator.integers(0, 130, 9).tolist()
+            nearest: dict[int, int] = {}
+            for key, one in bits.items():
+                if owner[key] in asked:
+                    nearest[owner[key]] = min(one, nearest.get(owner[key], 256))
+            entries, _, distances = index.distances(asked, [query])
+            assert dict(zip(entries.tolist(), distances.tolist(), strict=True)) == nearest
+            if step % 20 == 0:
+                index = FlatHammingIndex.of(index.arrays())
+                assert len(index) == len(held)
+        assert all((key in index) == (key in held) for key in range(400))
 
     @pytest.mark.parametrize("length", [0, 31, 33, 64])
     def test_a_hash_of_another_length_is_refused(self, length: int) -> None:
