@@ -77,7 +77,6 @@ class SqlCatalog:
         with self._ledger.reading() as connection:
             found = connection.execute(select(meta.c.value).where(meta.c.name == "id")).scalar_one()
         self._id = str(found)
-        self._banks: tuple[int, tuple[Bank, ...]] = (-1, ())
 
     @classmethod
     def open(cls, path: Path) -> SqlCatalog:
@@ -152,12 +151,9 @@ class SqlCatalog:
         return Page(tuple(found[:limit]), found[limit - 1].key if len(found) > limit else None)
 
     def all_banks(self) -> tuple[Bank, ...]:
-        """All banks, read anew when anything changed; their entry_count may be older than the revision."""
+        """All banks."""
         with self._ledger.reading() as connection:
-            revision = last_revision(connection)
-            if self._banks[0] != revision:
-                self._banks = (revision, tuple(bank_of(row) for row in connection.execute(select(banks))))
-            return self._banks[1]
+            return tuple(bank_of(row) for row in connection.execute(select(banks)))
 
     def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None = None) -> Written[Bank]:
         """Change a bank; a repeat of the request answers the bank as it is now."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from imagewarden_server import media
 from imagewarden_server.matching.content import ContentComparer
 from imagewarden_server.matching.embedder import Embedder
-from imagewarden_server.matching.lookup import Lookup, Scope
+from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, digest_signals, pdq_usable, require_bytes
 from imagewarden_server.matching.policy import decide
 from imagewarden_server.matching.ports import Catalog, SearchIndex
@@ -64,7 +64,6 @@ class Checker:
         limits: Limits,
         on_undecided: Action,
     ) -> None:
-        self._catalog = catalog
         self._index = index
         self._follower = follower
         self._workers = workers
@@ -82,9 +81,8 @@ class Checker:
         """
         require_bytes(request.image)
         behind = await self._reach(request)
-        scope = await self._workers.run(Scope.of, self._catalog, request.banks)
-        walk = Walk(request, scope)
         revision = self._index.revision
+        walk, digests = await self._workers.run(self._compare_digests, request)
         if behind:
             walk.say(
                 UndecidedCode.REVISION_BEHIND,
@@ -92,10 +90,6 @@ class Checker:
                 "ask again",
                 _ALL_SIGNALS,
             )
-        with walk.stage("digest"):
-            digests = await self._workers.run(media.digest, request.image)
-        with walk.stage("digest_search"):
-            walk.exact = await self._workers.run(self._lookup.digests, scope, digest_signals(digests))
         if not walk.decided:
             await self._look_at_pixels(walk)
         with walk.stage("policy"):
@@ -113,6 +107,15 @@ class Checker:
             first_frame=walk.frames[0] if walk.frames else None,
             timings=walk.timings,
         )
+
+    def _compare_digests(self, request: CheckRequest) -> tuple[Walk, Digests]:
+        """The first steps, on one thread: a known file's check is over in less time than threads take to hand it on."""
+        walk = Walk(request, self._lookup.scope(request.banks))
+        with walk.stage("digest"):
+            digests = media.digest(request.image)
+        with walk.stage("digest_search"):
+            walk.exact = self._lookup.digests(walk.scope, digest_signals(digests))
+        return walk, digests
 
     async def _reach(self, request: CheckRequest) -> bool:
         """Wait for the asked revision; whether the index stayed behind it."""

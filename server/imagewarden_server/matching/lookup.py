@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from imagewarden_server import media
 from imagewarden_server.matching import second_look
 from imagewarden_server.matching.agreement import agreement, stronger
+from imagewarden_server.matching.directory import Directory, Scope
 from imagewarden_server.matching.embedder import ModelInfo
-from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.evidence import Candidates, Found, Sighting
 from imagewarden_server.matching.geometry import Verified, verify_many
 from imagewarden_server.matching.ports import Catalog, EntryHit, Hit, SearchIndex, StoredLocal
@@ -26,7 +26,6 @@ from imagewarden_server.matching.types import (
     LocalFeatures,
     Match,
     SignalType,
-    Threshold,
     Vectors,
     VectorSpace,
 )
@@ -44,44 +43,6 @@ Now = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time that entries expire by."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The banks a check compares with."""
-
-    banks: tuple[Bank, ...]
-
-    @classmethod
-    def of(cls, catalog: Catalog, names: Sequence[str]) -> Scope:
-        """The named banks, or all; those that are not enabled are left out.
-
-        Raises:
-            BankNotFound: no such bank.
-        """
-        known = {bank.id: bank for bank in catalog.all_banks()}
-        if names:
-            for name in names:
-                if name not in known:
-                    raise BankNotFound(name)
-            chosen: Iterable[Bank] = (known[name] for name in dict.fromkeys(names))
-        else:
-            chosen = known.values()
-        return cls(tuple(bank for bank in chosen if bank.enabled))
-
-    def comparing(self, signal: SignalType, kinds: frozenset[BankKind] = frozenset(BankKind)) -> dict[int, Threshold]:
-        """The thresholds of the banks that compare a signal, by the bank's key."""
-        thresholds = {}
-        for bank in self.banks:
-            threshold = bank.policy.thresholds[signal]
-            if bank.kind in kinds and not threshold.disabled:
-                thresholds[bank.key] = threshold
-        return thresholds
-
-    @property
-    def by_key(self) -> dict[int, Bank]:
-        """The banks by key."""
-        return {bank.key: bank for bank in self.banks}
 
 
 _COPY_KINDS = frozenset({BankKind.BANNED, BankKind.ALLOWED})
@@ -120,8 +81,13 @@ class Lookup:
     def __init__(self, catalog: Catalog, index: SearchIndex, now: Now = utc_now) -> None:
         self._catalog = catalog
         self._index = index
+        self._directory = Directory(catalog, index)
         self._now = now
         self._shelf = second_look.Shelf()
+
+    def scope(self, names: Sequence[str]) -> Scope:
+        """The named banks, or all that are enabled. Raises BankNotFound."""
+        return self._directory.scope(names)
 
     def compares_pdq(self, scope: Scope) -> bool:
         """Whether any entry in scope can be recognised by PDQ."""
@@ -147,7 +113,7 @@ class Lookup:
         for place, digest in enumerate(digests):
             banks = list(scope.comparing(digest.type))
             hits += [Hit(hit.key, place, hit.value) for hit in self._index.find_digests(banks, [digest])]
-        entries = self._catalog.entries_by_hash_key([hit.key for hit in hits])
+        entries = self._directory.entries_by_hash_key([hit.key for hit in hits])
         known = self._in_scope(scope, entries.values())
         matches: dict[int, Match] = {}
         for hit in hits:
@@ -164,7 +130,7 @@ class Lookup:
         for distance in {threshold.value for threshold in thresholds.values()}:
             banks = [key for key, threshold in thresholds.items() if threshold.value == distance]
             hits += self._index.find_pdq(banks, hashes, int(distance))
-        entries = self._catalog.entries_by_hash_key([hit.key for hit in hits])
+        entries = self._directory.entries_by_hash_key([hit.key for hit in hits])
         return [_by_pdq(entries[hit.key].key, hit, frames) for hit in hits if hit.key in entries]
 
     def vectors(self, scope: Scope, model: ModelInfo, queries: VectorQueries, most: int) -> list[Sighting]:
@@ -257,7 +223,7 @@ class Lookup:
 
         The catalogue has the last word: what it deleted or disabled since the index was asked is no match.
         """
-        entries = self._catalog.entries_by_key(candidates.keys())
+        entries = self._directory.entries_by_key(candidates.keys())
         return candidates.matches(self._in_scope(scope, entries.values()))
 
     def similar(

@@ -292,7 +292,7 @@ class Catalog(Protocol):
         """Banks in the order they were made, with entry_count; `after` is a Page's next_after."""
 
     def all_banks(self) -> tuple[Bank, ...]:
-        """All banks, without entry_count; cheap enough for each check (cached by revision)."""
+        """All banks."""
 
     def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None = None) -> Written[Bank]:
         """Change a bank. Raises BankNotFound, RequestIdReused."""

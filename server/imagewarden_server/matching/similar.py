@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from imagewarden_server import media
 from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import EmbeddingUnavailable, RevisionBehind
-from imagewarden_server.matching.lookup import Lookup, Scope
+from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, decode_or_raise, model_input, require_bytes
 from imagewarden_server.matching.ports import Catalog, SearchIndex
 from imagewarden_server.matching.revisions import Follower
@@ -66,7 +66,6 @@ class Similarity:
         workers: Workers,
         limits: Limits,
     ) -> None:
-        self._catalog = catalog
         self._index = index
         self._follower = follower
         self._embedder = embedder
@@ -99,7 +98,7 @@ class Similarity:
                 "time; ask again",
                 revision=str(at_least_revision),
             )
-        scope = await self._workers.run(Scope.of, self._catalog, banks)
+        scope = await self._workers.run(self._lookup.scope, banks)
         picture = await self._workers.run(decode_or_raise, image, self._limits)
         digests = await self._workers.run(media.digest, image)
         revision = self._index.revision

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
-from imagewarden_server.matching.lookup import Scope
 from imagewarden_server.matching.policy import blocks
 from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode
 from imagewarden_server.media import Frame, Header

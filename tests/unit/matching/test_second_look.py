@@ -17,8 +17,9 @@ from tests.unit.matching.things import bank
 from imagewarden_server import media
 from imagewarden_server.index import IndexSet
 from imagewarden_server.matching import second_look, shapes, verifier
+from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Found
-from imagewarden_server.matching.lookup import Lookup, Scope
+from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.ports import Catalog, StoredLocal
 from imagewarden_server.matching.second_look import Shelf, fit, stronger
 from imagewarden_server.matching.types import BankKind, Box, LocalSignal

@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.unit.matching.things import bank, entry
 
-from imagewarden_server.matching.lookup import Scope
+from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.types import Action, BankKind, Match, SignalType, Undecided, UndecidedCode
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk
 
