@@ -28,6 +28,7 @@ from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.lookup import utc_now
+from imagewarden_server.matching.passes import Passes
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.similar import Similarity
@@ -128,6 +129,7 @@ class App:
         )
         await embedder.start()
         stack.push_async_callback(embedder.close)
+        passes = Passes(embedder, workers, settings.embedding_cache_bytes, self.metrics)
         limits = Limits(
             max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
         )
@@ -136,6 +138,7 @@ class App:
             revisions=lambda: (catalog.revision(), index.revision),
             index_age=lambda: 0.0 if index.revision >= catalog.revision() else time.monotonic() - follower.current_at,
             model_ready=lambda: embedder.model is not None,
+            cached=lambda: passes.nbytes,
         )
         server = grpc.aio.server(
             interceptors=chain(self.metrics, settings.max_concurrent_calls, lambda: self._serving),
@@ -145,13 +148,14 @@ class App:
             catalog=catalog,
             index=index,
             follower=follower,
-            embedder=embedder,
+            embedder=passes,
             workers=workers,
             limits=limits,
             on_undecided=Action[settings.on_undecided.name],
+            observer=self.metrics,
         )
         similarity = Similarity(
-            catalog=catalog, index=index, follower=follower, embedder=embedder, workers=workers, limits=limits
+            catalog=catalog, index=index, follower=follower, embedder=passes, workers=workers, limits=limits
         )
         enroller = Enroller(catalog=catalog, follower=follower, embedder=embedder, workers=workers, limits=limits)
         moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(

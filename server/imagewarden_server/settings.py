@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """The model's name there."""
     model_tls_ca: Path | None = None
     """PEM roots for a model host behind TLS; unset: without TLS."""
+    embedding_cache_bytes: Annotated[int, Field(ge=0, le=2**36)] = 128 * 2**20
+    """Memory for what the model said of checked pictures, so that the same pixels are not embedded again; 0: none."""
     on_undecided: OnUndecided = OnUndecided.REVIEW
     """The action of an UNDECIDED verdict where the caller does not say."""
     max_image_bytes: Annotated[int, Field(ge=1_024, le=256 * 2**20)] = 20 * 2**20

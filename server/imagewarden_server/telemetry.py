@@ -90,6 +90,28 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.looks = Counter(
+            "imagewarden_looks_total",
+            "Pictures looked at (taken), or known of an earlier check (remembered) or of one beside (shared).",
+            ["how"],
+            registry=self.registry,
+        )
+        self.model_passes = Counter(
+            "imagewarden_embedding_pictures_total",
+            "Pictures of checks that the model was asked for (made), or whose pass was kept or shared.",
+            ["how"],
+            registry=self.registry,
+        )
+
+    def look(self, how: str) -> None:
+        """One look at a picture that was taken, or not (a RecentObserver)."""
+        self.looks.labels(how).inc()
+
+    def passes(self, *, kept: int, shared: int, made: int) -> None:
+        """Passes of the model that were not made, and that were (a PassObserver)."""
+        for how, count in (("kept", kept), ("shared", shared), ("made", made)):
+            self.model_passes.labels(how).inc(count)
+
     def batch(self, size: int, seconds: float) -> None:
         """One answered request to the model (an EmbeddingObserver)."""
         self.batches.observe(size)
@@ -117,9 +139,10 @@ class Metrics:
         revisions: Callable[[], tuple[int, int]],
         index_age: Callable[[], float],
         model_ready: Callable[[], bool],
+        cached: Callable[[], int],
     ) -> None:
         """Read the catalogue's and the index's state at each scrape."""
-        self.registry.register(_StateCollector(banks, revisions, index_age, model_ready))
+        self.registry.register(_StateCollector(banks, revisions, index_age, model_ready, cached))
 
 
 class _StateCollector(Collector):
@@ -131,7 +154,9 @@ class _StateCollector(Collector):
         revisions: Callable[[], tuple[int, int]],
         index_age: Callable[[], float],
         model_ready: Callable[[], bool],
+        cached: Callable[[], int],
     ) -> None:
+        self._cached = cached
         self._banks = banks
         self._revisions = revisions
         self._index_age = index_age
@@ -157,4 +182,9 @@ class _StateCollector(Collector):
         )
         yield GaugeMetricFamily(
             "imagewarden_model_ready", "1 while the model can be asked.", value=float(self._model_ready())
+        )
+        yield GaugeMetricFamily(
+            "imagewarden_embedding_cache_bytes",
+            "Memory of what the model said of checked pictures.",
+            value=self._cached(),
         )

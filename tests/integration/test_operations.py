@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
@@ -17,24 +16,15 @@ import trustme
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from prometheus_client.parser import text_string_to_metric_families
 from tests.support.api import BANNED, MATCH, SHA256, Api
 from tests.support.errors import fails
+from tests.support.http import get, metrics
 from tests.support.processes import Host, Server, launch_server, start_server
 
 from imagewarden.v1.moderation_service_pb2 import CheckImageRequest
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def get(address: str, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(address, timeout=10)
-    connection.request("GET", path)
-    response = connection.getresponse()
-    status, body = response.status, response.read().decode()
-    connection.close()
-    return status, body
 
 
 def health(address: str, service: str) -> int:
@@ -54,15 +44,6 @@ def test_health_without_the_model(server_without_model: Server) -> None:
     assert status == 503
     assert "nobody.sock" in body
     assert get(server_without_model.http, "/anything")[0] == 404
-
-
-def metrics(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every sample, by its name and labels."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(get(server.http, "/metrics")[1])
-        for sample in family.samples
-    }
 
 
 @pytest.mark.model

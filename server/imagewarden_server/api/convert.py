@@ -35,7 +35,7 @@ from imagewarden_server.matching.types import (
     UndecidedCode,
     Verdict,
 )
-from imagewarden_server.media import Digests, Frame, Header
+from imagewarden_server.media import Digests, Header, PdqHash
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -311,14 +311,14 @@ def _undecided(value: Undecided) -> types.UndecidedReason:
     )
 
 
-def image_info(digests: Digests, header: Header | None, frame: Frame | None) -> pb.ImageInfo:
+def image_info(digests: Digests, header: Header | None, pdq: PdqHash | None) -> pb.ImageInfo:
     """What was read of the picture."""
     info = pb.ImageInfo(sha256=digests.sha256.hex())
     if header is not None:
         info.format = header.format.value
         info.width, info.height, info.frames = header.width, header.height, header.frames
-    if frame is not None:
-        info.pdq, info.pdq_quality = frame.pdq.hex(), frame.pdq.quality
+    if pdq is not None:
+        info.pdq, info.pdq_quality = pdq.hex(), pdq.quality
     return info
 
 
@@ -331,6 +331,6 @@ def check_response(result: CheckResult, revision: str) -> pb.CheckImageResponse:
         undecided_reasons=[_undecided(one) for one in result.undecided],
         revision=revision,
         model_version=result.model,
-        image=image_info(result.digests, result.header, result.first_frame),
+        image=image_info(result.digests, result.header, result.pdq),
         timings=[pb.StageTiming(stage=stage, duration=duration(time)) for stage, time in result.timings.items()],
     )

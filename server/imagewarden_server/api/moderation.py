@@ -179,7 +179,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             ],
             revision=encode_revision(self._catalog_id, result.revision),
             model_version=result.model,
-            image=convert.image_info(result.digests, result.picture.header, result.picture.frames[0]),
+            image=convert.image_info(result.digests, result.picture.header, result.picture.frames[0].pdq),
         )
 
     def _revision(self, token: str) -> int | None:

@@ -17,10 +17,11 @@ from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, digest_signals, pdq_usable, require_bytes
 from imagewarden_server.matching.policy import decide
 from imagewarden_server.matching.ports import Catalog, SearchIndex
+from imagewarden_server.matching.recent import Recent, RecentObserver, Recognised
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode, Verdict
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk
-from imagewarden_server.media import Digests, Frame, Header, Limits, MediaError, MediaProblem, Picture
+from imagewarden_server.media import Digests, Header, Limits, MediaError, MediaProblem, PdqHash, Picture
 
 _PIXEL_SIGNALS = (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL)
 _ALL_SIGNALS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5, *_PIXEL_SIGNALS)
@@ -34,6 +35,7 @@ class CheckResult:
     """One explained verdict.
 
     Attributes:
+        pdq: of the first frame; None where the picture was not decoded.
         model: the label of the model whose vectors were compared; empty where none was asked.
         timings: seconds a stage, in the order they ran.
     """
@@ -46,7 +48,7 @@ class CheckResult:
     model: str
     digests: Digests
     header: Header | None
-    first_frame: Frame | None
+    pdq: PdqHash | None
     timings: Mapping[str, float]
 
 
@@ -63,6 +65,7 @@ class Checker:
         workers: Workers,
         limits: Limits,
         on_undecided: Action,
+        observer: RecentObserver | None = None,
     ) -> None:
         self._index = index
         self._follower = follower
@@ -70,7 +73,9 @@ class Checker:
         self._limits = limits
         self._on_undecided = on_undecided
         self._lookup = Lookup(catalog, index)
+        self._embedder = embedder
         self._content = ContentComparer(self._lookup, embedder, workers)
+        self._recent = Recent(lambda walk: workers.run(self._lookup.matches, walk.scope, walk.candidates), observer)
 
     async def check(self, request: CheckRequest) -> CheckResult:
         """Walk one picture down the road.
@@ -91,7 +96,7 @@ class Checker:
                 _ALL_SIGNALS,
             )
         if not walk.decided:
-            await self._look_at_pixels(walk)
+            await self._recent.see(walk, self._known_by(walk, digests, revision), lambda: self._look_at_pixels(walk))
         with walk.stage("policy"):
             on_undecided = request.on_undecided or self._on_undecided
             verdict, action, matches = decide(walk.matches, walk.undecided, on_undecided)
@@ -104,7 +109,7 @@ class Checker:
             model=walk.model,
             digests=digests,
             header=walk.header,
-            first_frame=walk.frames[0] if walk.frames else None,
+            pdq=walk.pdq,
             timings=walk.timings,
         )
 
@@ -124,12 +129,20 @@ class Checker:
         until = time.monotonic() + (request.deadline - time.monotonic()) * _WAIT_SHARE
         return not await self._follower.reach(request.at_least_revision, until)
 
+    def _known_by(self, walk: Walk, digests: Digests, revision: int) -> Recognised | None:
+        """By what a check of the same is known while nothing has changed; None where no model answers."""
+        model, request = self._embedder.model, walk.request
+        if model is None:
+            return None
+        asked = (request.banks, request.exhaustive, request.thorough, request.max_matches)
+        return Recognised(revision, model.label, digests.sha256, asked)
+
     async def _look_at_pixels(self, walk: Walk) -> None:
         """Decode, then compare PDQ, then content, each only where something in scope has it."""
         picture = await self._decode(walk)
         if picture is None:
             return
-        walk.header, walk.frames = picture.header, picture.frames
+        walk.header, walk.frames, walk.pdq = picture.header, picture.frames, picture.frames[0].pdq
         if picture.header.frames > len(picture.frames):
             walk.say(
                 UndecidedCode.OVER_LIMITS,

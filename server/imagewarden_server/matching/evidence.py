@@ -93,6 +93,12 @@ class Candidates:
         """The keys of all entries."""
         return list(self._by_key)
 
+    def only(self, keys: Iterable[int]) -> Candidates:
+        """Those of these keys alone."""
+        chosen = Candidates()
+        chosen._by_key = {key: self._by_key[key] for key in keys if key in self._by_key}
+        return chosen
+
     def lacking(self, signal: SignalType) -> list[int]:
         """The keys of the entries that a signal found nothing of."""
         return [key for key, one in self._by_key.items() if signal not in one.found]

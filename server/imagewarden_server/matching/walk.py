@@ -13,7 +13,7 @@ from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.policy import blocks
 from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode
-from imagewarden_server.media import Frame, Header
+from imagewarden_server.media import Frame, Header, PdqHash
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ class Walk:
     Attributes:
         exact: matches by digest.
         candidates: the entries that the picture's pixels may show.
+        pdq: of the first frame.
         pictured: the matches among the candidates, as of the last look.
         suspected: the keys of the entries that the embedding finds likeliest.
         hashes: the PDQ bits that are compared: eight turns of each usable frame.
@@ -61,6 +62,7 @@ class Walk:
         self.undecided: list[Undecided] = []
         self.timings: dict[str, float] = {}
         self.header: Header | None = None
+        self.pdq: PdqHash | None = None
         self.frames: tuple[Frame, ...] = ()
         self.hashes: list[bytes] = []
         self.hash_frames: list[int] = []
