@@ -35,6 +35,10 @@ demo: model ## Start everything on loopback, ban, register, check real pictures,
 test: model ## Run all the tests
 	$(PYTEST)
 
+.PHONY: bench
+bench: model ## Measure how fast the service is here, beside its limits and its peers; write bench/report.md
+	$(BIN)/imagewarden bench
+
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that need no model and take no long time
 	$(PYTEST) -m "not model and not slow"
@@ -76,4 +80,4 @@ build: $(STAMP) ## Build the wheel into dist/
 
 .PHONY: clean
 clean: ## Remove what was made: .venv, caches, the model, the demo's state
-	rm -rf $(VENV) var dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) var dist bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

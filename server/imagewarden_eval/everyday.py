@@ -9,7 +9,7 @@ import io
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ def run(options: Options) -> dict[str, Any]:
         brands = _register(service, parts.references, options, progress)
         alarms = _alarms(service, parts.others, queries, options, progress)
         costs = {
-            name: _cost(service, parts.others[: options.timed], len(parts.references), make, options.rounds, progress)
-            for name, make in (("as they are", Path.read_bytes), (f"{UPLOAD_SIDE} pixels wide", uploaded))
+            name: _cost(service, parts.others[: options.timed], len(parts.references), side, options.rounds, progress)
+            for name, side in (("as they are", None), (f"{UPLOAD_SIDE} pixels wide", UPLOAD_SIDE))
         }
     record = {
         "kind": "everyday",
@@ -150,13 +150,18 @@ def _alarms(
     }
 
 
-def uploaded(path: Path) -> bytes:
-    """A picture scaled to what people upload, as a JPEG file."""
+def uploaded(path: Path, side: int | None, number: int) -> bytes:
+    """A picture as a JPEG file, scaled to what people upload; by its number another file of other pixels.
+
+    A server knows a picture that it has seen, and what it costs then is not what is measured.
+    """
     picture = opened(path.read_bytes())
-    scale = UPLOAD_SIDE / max(picture.size)
+    if side is not None:
+        scale = side / max(picture.size)
+        size = (round(picture.width * scale), round(picture.height * scale))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    size = (round(picture.width * scale), round(picture.height * scale))
-    picture.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    picture.save(buffer, "JPEG", quality=90 - number)
     return buffer.getvalue()
 
 
@@ -164,7 +169,7 @@ def _cost(
     service: Service,
     pictures: Sequence[Photograph],
     entries: int,
-    make: Callable[[Path], bytes],
+    side: int | None,
     rounds: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -172,8 +177,8 @@ def _cost(
     if service.model_address is None:
         raise EvaluationError("the textbook descriptor needs the model host's address")
     textbook = Textbook(service.model_address)
-    files = [make(one.path) for one in pictures]
-    stored = textbook.vectors([opened(files[0])])
+    warm = [uploaded(one.path, side, rounds) for one in pictures[:_WARM_UP]]
+    stored = textbook.vectors([opened(warm[0])])
     chance = np.random.default_rng(1)
     bank = chance.normal(size=(entries, stored.shape[1])).astype(np.float32)
     stages: dict[str, list[float]] = {}
@@ -191,14 +196,15 @@ def _cost(
         textbook.similarity(textbook.vectors([opened(data)]), bank).max()
         return time.perf_counter() - begin
 
-    for data in files[:_WARM_UP]:
+    for data in warm:
         ours(data)
         theirs(data)
     stages.clear()
     times: dict[str, list[list[float]]] = {"check": [], "textbook": []}
-    with progress.task("timing checks", rounds * len(files)) as step:
-        for _ in range(rounds):
+    with progress.task("timing checks", rounds * len(pictures)) as step:
+        for turn in range(rounds):
             check, text = [], []
+            files = [uploaded(one.path, side, turn) for one in pictures]
             for number, data in enumerate(files):
                 # By turns, and each as often first as second.
                 if number % 2:
@@ -216,7 +222,7 @@ def _cost(
     )
     medians = {name: statistics.median(value for part_ in rows for value in part_) for name, rows in times.items()}
     return {
-        "pictures": len(files),
+        "pictures": len(pictures),
         "rounds": rounds,
         "check_ms": round(1e3 * medians["check"], 1),
         "textbook_ms": round(1e3 * medians["textbook"], 1),

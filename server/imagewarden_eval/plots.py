@@ -14,7 +14,8 @@ _DPI = 110
 _MARKS = "osD^vP*X<>"
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
+    """A figure and its axes, of so many inches."""
     import matplotlib as mpl  # noqa: PLC0415 -- it takes a second, and the help needs none
 
     mpl.use("Agg")
@@ -23,8 +24,9 @@ def _figure(width: float, height: float) -> Any:
     return plt.subplots(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
-    from matplotlib import pyplot as plt  # noqa: PLC0415 -- loaded by `_figure` already
+def save(figure: Any, path: Path) -> None:
+    """Write a figure to a file, and forget it."""
+    from matplotlib import pyplot as plt  # noqa: PLC0415 -- loaded by `figure_of` already
 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -37,7 +39,7 @@ def recall_by(methods: Sequence[Mapping[str, Any]], kind: str, rate: float, path
     if not with_rate:
         return
     values = list(dict.fromkeys(value for _, found in with_rate for value in found))
-    figure, axes = _figure(8.5, 1.6 + 0.26 * len(values))
+    figure, axes = figure_of(8.5, 1.6 + 0.26 * len(values))
     for number, (name, found) in enumerate(with_rate):
         known = [(place, found[value]) for place, value in enumerate(values) if value in found]
         places = [place for place, _ in known]
@@ -53,12 +55,12 @@ def recall_by(methods: Sequence[Mapping[str, Any]], kind: str, rate: float, path
     axes.set_xlabel(f"recall at {rate_text(rate)} false alarms per query")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def precision_recall_curves(methods: Sequence[Method], truths: Sequence[str | None], path: Path) -> None:
     """Precision over recall of each method, over all predictions together."""
-    figure, axes = _figure(7, 5)
+    figure, axes = figure_of(7, 5)
     for method in methods:
         precisions, recalls = metrics.precision_recall(method.rankings, truths)
         area = metrics.micro_average_precision(method.rankings, truths)
@@ -69,12 +71,12 @@ def precision_recall_curves(methods: Sequence[Method], truths: Sequence[str | No
     axes.set_ylabel("precision")
     axes.grid(alpha=0.3)
     axes.legend(title="micro-AP", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def false_alarm_curves(methods: Sequence[Method], truths: Sequence[str | None], path: Path) -> None:
     """Recall over false alarms per query, logarithmic, as far as the queries resolve it."""
-    figure, axes = _figure(7, 5)
+    figure, axes = figure_of(7, 5)
     for method in methods:
         negatives = [
             metrics.best_score(one) for one, truth in zip(method.rankings, truths, strict=True) if truth is None
@@ -90,4 +92,4 @@ def false_alarm_curves(methods: Sequence[Method], truths: Sequence[str | None], 
     axes.set_ylabel("recall")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)

@@ -13,7 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -243,24 +243,42 @@ def in_order(work: Callable[[T], R], items: Iterable[T], callers: int) -> Iterat
                 future.cancel()
 
 
-def _launch(name: str, arguments: list[str], ready: Path, log: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def launched(name: str, arguments: Sequence[str], scratch: Path, label: str) -> Iterator[dict[str, Any]]:
+    """A process of `imagewarden` until it is ready, stopped in the end; what its ready file says.
+
+    Args:
+        name: for people.
+        arguments: of the command, without `--ready-file`.
+        scratch: where its log and its ready file go.
+        label: what these are called.
+
+    Raises:
+        ServiceError: it did not start; the message ends with its log.
+    """
+    ready, log = scratch / f"{label}.json", scratch / f"{label}.log"
+    ready.unlink(missing_ok=True)
+    command = [*arguments, "--ready-file", str(ready)]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 -- this very package, with arguments made here
-            [sys.executable, "-m", "imagewarden", *arguments],
+            [sys.executable, "-m", "imagewarden", *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )
-    until = time.monotonic() + READY_SECONDS
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > until:
-            _stop(process)
-            said = log.read_text(errors="replace")[-2_000:]
-            raise ServiceError(
-                f"{name} did not start (`imagewarden {' '.join(arguments)}`); its log ends with:\n{said}"
-            )
-        time.sleep(0.05)
-    return process
+    try:
+        until = time.monotonic() + READY_SECONDS
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > until:
+                said = log.read_text(errors="replace")[-2_000:]
+                raise ServiceError(
+                    f"{name} did not start (`imagewarden {' '.join(command)}`); its log ends with:\n{said}"
+                )
+            time.sleep(0.02)
+        said_ready: dict[str, Any] = json.loads(ready.read_text())
+        yield said_ready
+    finally:
+        _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -302,31 +320,23 @@ def serving(
             f"{model_base_path} has no version of a model; make one with `imagewarden model export --out var/model` "
             "and give --model-base-path var/model/inception, or give --address of a server that runs"
         )
-    with tempfile.TemporaryDirectory(prefix="imagewarden-eval-") as folder:
+    with tempfile.TemporaryDirectory(prefix="imagewarden-eval-") as folder, ExitStack() as stack:
         scratch = Path(folder)
-        processes: list[subprocess.Popen[bytes]] = []
-        try:
-            if model_address is None:
-                ready = scratch / "host.json"
-                arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(model_base_path)]
-                arguments += ["--port", "0", "--ready-file", str(ready), "--exit-with-parent"]
-                arguments += ["--grpc-socket-path", str(scratch / "model.sock")]
-                processes.append(_launch("the model host", arguments, ready, scratch / "host.log"))
-                model_address = f"unix:{scratch / 'model.sock'}"
-            ready = scratch / "server.json"
-            arguments = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-            arguments += ["--state-dir", str(scratch / "state"), "--model-address", model_address]
-            processes.append(
-                _launch("the server", [*arguments, "--ready-file", str(ready)], ready, scratch / "server.log")
-            )
-            service = Service(json.loads(ready.read_text())["grpc"], model_address)
-            try:
-                yield service
-            finally:
-                service.close()
-        finally:
-            for process in reversed(processes):
-                _stop(process)
+        if model_address is None:
+            model_address = f"unix:{scratch / 'model.sock'}"
+            arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(model_base_path)]
+            arguments += ["--port", "0", "--exit-with-parent", "--grpc-socket-path", str(scratch / "model.sock")]
+            stack.enter_context(launched("the model host", arguments, scratch, "host"))
+        ready = stack.enter_context(launched("the server", server_arguments(scratch, model_address), scratch, "server"))
+        service = Service(ready["grpc"], model_address)
+        stack.callback(service.close)
+        yield service
+
+
+def server_arguments(scratch: Path, model_address: str) -> list[str]:
+    """The command of a server over a state in a folder, on ports that the system picks."""
+    listen = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    return ["serve", *listen, "--state-dir", str(scratch / "state"), "--model-address", model_address]
 
 
 def wait_for_model(service: Service, image: bytes, seconds: float = 60.0) -> None:

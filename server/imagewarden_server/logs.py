@@ -14,8 +14,12 @@ from imagewarden_server.settings import LogFormat, LogLevel
 _fields: ContextVar[dict[str, Any] | None] = ContextVar("imagewarden_call_fields", default=None)
 
 
+_logger: Any = None
+
+
 def configure(log_format: LogFormat, level: LogLevel) -> None:
     """Set up logging for the process; lines go to standard error."""
+    global _logger  # noqa: PLW0603 -- a process has one
     text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -30,6 +34,8 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    # Bound once: structlog would build what it writes with anew for each line.
+    _logger = structlog.get_logger("imagewarden").bind()
 
 
 def open_call() -> dict[str, Any]:
@@ -48,7 +54,7 @@ def annotate(**fields: Any) -> None:
 
 def logger() -> Any:
     """The process's logger (a structlog bound logger)."""
-    return structlog.get_logger("imagewarden")
+    return structlog.get_logger("imagewarden") if _logger is None else _logger
 
 
 def current_request_id() -> str:

@@ -32,6 +32,7 @@ _DELEGATED = {
     "serve": ("Run the moderation server.", "server"),
     "model": ("Export the model, and host it.", "serving"),
     "eval": ("Measure recognition over the product's own path.", "eval"),
+    "bench": ("Measure how fast the service is on this machine, beside its limits and its peers.", "bench"),
 }
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

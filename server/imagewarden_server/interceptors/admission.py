@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from imagewarden_server.interceptors.around import AroundInterceptor, Call
+from imagewarden_server.interceptors.around import Call, Concern
 from imagewarden_server.matching.errors import NotServing, Overloaded
 
 
-class AdmissionInterceptor(AroundInterceptor):
+class Admission(Concern):
     """Admits at most so many calls at once; health and reflection are always answered."""
 
     def __init__(self, most: int, serving: Callable[[], bool]) -> None:

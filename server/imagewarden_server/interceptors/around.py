@@ -1,10 +1,10 @@
-"""What each interceptor is made of: something that happens around a call, whatever its kind."""
+"""What happens around a call, whatever its kind, and the interceptor that has it happen."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The call that an interceptor stands around.
+    """The call that a concern stands around.
 
     Attributes:
         service: the full service name.
@@ -35,28 +35,41 @@ class Call:
         return self.service.startswith("grpc.")
 
 
-def _metadata(details: grpc.HandlerCallDetails) -> dict[str, str]:
-    return {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
-
-
-class AroundInterceptor(grpc.aio.ServerInterceptor, ABC):
-    """Wraps the handler of every kind of call in one asynchronous context manager."""
+class Concern(ABC):
+    """What happens around every call for one reason."""
 
     @abstractmethod
     def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         """What happens before and after; an exception of the call passes through it."""
+
+
+class Concerns(grpc.aio.ServerInterceptor):
+    """All concerns around the handlers of every kind of call, the outermost first.
+
+    One interceptor for all: each of grpc's own is asked for the handler at each call, and would wrap it anew.
+    """
+
+    def __init__(self, *concerns: Concern) -> None:
+        self._concerns = concerns
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Find the handler and wrap it."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        _, service, method = handler_call_details.method.split("/", 2)
-        metadata = _metadata(handler_call_details)
+        """The handler, wrapped once for each method; what is no method is not remembered."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, full_name: str, handler: Any) -> Any:
+        _, service, method = full_name.split("/", 2)
         kinds = {
             (False, False): "unary",
             (True, False): "client_stream",
@@ -66,12 +79,21 @@ class AroundInterceptor(grpc.aio.ServerInterceptor, ABC):
         kind = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
         inner = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
 
+        @asynccontextmanager
+        async def around(context: Any) -> AsyncIterator[None]:
+            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            call = Call(service, method, kind, metadata, context)
+            async with AsyncExitStack() as stack:
+                for concern in self._concerns:
+                    await stack.enter_async_context(concern.around(call))
+                yield
+
         async def single(request: Any, context: Any) -> Any:
-            async with self.around(Call(service, method, kind, metadata, context)):
+            async with around(context):
                 return await inner(request, context)
 
         async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self.around(Call(service, method, kind, metadata, context)):
+            async with around(context):
                 async for answer in inner(request, context):
                     yield answer
 

@@ -10,12 +10,12 @@ from grpc_status import rpc_status
 
 from imagewarden_server import logs
 from imagewarden_server.api.errors import internal_error, to_status
-from imagewarden_server.interceptors.around import AroundInterceptor, Call
+from imagewarden_server.interceptors.around import Call, Concern
 from imagewarden_server.interceptors.request_id import HEADER
 from imagewarden_server.matching.errors import DomainError
 
 
-class ErrorInterceptor(AroundInterceptor):
+class Errors(Concern):
     """Answers errors."""
 
     @asynccontextmanager

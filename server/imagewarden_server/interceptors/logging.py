@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from imagewarden_server import logs
-from imagewarden_server.interceptors.around import AroundInterceptor, Call
+from imagewarden_server.interceptors.around import Call, Concern
 from imagewarden_server.interceptors.codes import ended_with
 
 
-class LogInterceptor(AroundInterceptor):
+class LogLine(Concern):
     """Writes the line; servicers add to it with `logs.annotate`."""
 
     @asynccontextmanager

@@ -6,12 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from imagewarden_server.interceptors.around import AroundInterceptor, Call
+from imagewarden_server.interceptors.around import Call, Concern
 from imagewarden_server.interceptors.codes import ended_with
 from imagewarden_server.telemetry import Metrics
 
 
-class MetricsInterceptor(AroundInterceptor):
+class Counts(Concern):
     """Counts."""
 
     def __init__(self, metrics: Metrics) -> None:

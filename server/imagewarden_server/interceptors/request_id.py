@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from imagewarden_server.interceptors.around import AroundInterceptor, Call
+from imagewarden_server.interceptors.around import Call, Concern
 
 HEADER = "x-request-id"
 _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class RequestIdInterceptor(AroundInterceptor):
+class RequestId(Concern):
     """Binds the request id to every log line of the call."""
 
     @asynccontextmanager

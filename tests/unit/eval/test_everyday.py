@@ -39,8 +39,14 @@ def test_no_pictures_are_an_error_that_says_what_to_do() -> None:
 def test_an_upload_is_a_jpeg_of_the_size_that_people_send(tmp_path: Path) -> None:
     path = tmp_path / "tall.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (60, 30, 3), np.uint8)).save(path)
-    made = Image.open(io.BytesIO(everyday.uploaded(path)))
-    assert (made.format, made.size) == ("JPEG", (640, 1280))
+    files = [everyday.uploaded(path, 1280, number) for number in range(3)]
+    pixels = set()
+    for data in files:
+        made = Image.open(io.BytesIO(data))
+        assert (made.format, made.size) == ("JPEG", (640, 1280))
+        pixels.add(made.tobytes())
+    assert len(pixels) == 3, "each round's is new to a server that remembers"
+    assert Image.open(io.BytesIO(everyday.uploaded(path, None, 0))).size == (30, 60)
 
 
 def test_the_report_names_each_alarm_and_each_ratio() -> None:

@@ -1,0 +1,157 @@
+"""New pictures over gRPC: beside the bare model, which is the limit, and the textbook model, served in the same way."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from imagewarden import BankKind
+from imagewarden_bench.load import CHECK, PREDICT, Load, arriving, closed
+from imagewarden_bench.pictures import MEGAPIXEL, Pictures
+from imagewarden_bench.processes import Contender, textbook_host
+from imagewarden_bench.setting import Setting, check_request, model_host, product, spread, verdicts
+from imagewarden_eval.service import Service, patiently
+from imagewarden_serving import npm
+
+# What the bare model is tried with once: the best of it is the limit. (pictures a call, threads that call)
+_SHAPES = ((1, 1), (1, 2), (4, 1), (4, 2), (8, 1))
+_OPEN_SHARE = 0.7
+_LIKELY_RATE = 16.0
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Throughput and latency by the number of callers, and each round's ratios."""
+    sizes, scratch = setting.sizes, setting.folder("new")
+    with (
+        model_host(setting, scratch) as address,
+        product(setting, scratch, address) as service,
+        Contender("model", setting.model_base_path, scratch / "bare.log") as bare,
+        textbook_host(scratch) as textbook,
+    ):
+        fill(setting, service)
+        limit = max(_SHAPES, key=lambda shape: _bare(bare, shape, sizes.seconds / 3)["a_second"])
+        rows: dict[int, list[dict[str, Any]]] = {callers: [] for callers in sizes.callers}
+        with setting.progress.task("new pictures", sizes.rounds * len(sizes.callers)) as step:
+            for number in range(sizes.rounds):
+                for callers in sizes.callers:
+                    rows[callers].append(_turn(setting, service, bare, textbook, limit, callers, number))
+                    step(1)
+        rate = _OPEN_SHARE * max(row["ours"].rate for row in rows[max(sizes.callers)])
+        files = setting.pictures.files(max(8, int(rate * sizes.seconds)), MEGAPIXEL)
+        open_loop = arriving(service.address, CHECK, [check_request(one) for one in files], rate, setting.seed)
+        verdicts(open_loop.answers)
+    return {
+        "banned_pictures": sizes.entries[0],
+        "logos": sizes.entries[1],
+        "limit": {"pictures_a_call": limit[0], "threads": limit[1]},
+        "by_callers": [_row(callers, found) for callers, found in rows.items()],
+        "open_loop": {"arriving_a_second": round(rate, 2), **open_loop.record()},
+    }
+
+
+def fill(setting: Setting, service: Service) -> None:
+    """Ban pictures and register logos: as many as the run's sizes say."""
+    pictures, logos = setting.sizes.entries
+    service.client.create_bank("pictures", BankKind.BANNED)
+    service.client.create_bank("logos", BankKind.BRAND)
+    with setting.progress.task("banning pictures and registering logos", pictures + logos) as step:
+        for _ in range(pictures):
+            image = setting.pictures.file(MEGAPIXEL)
+            patiently(lambda key, image=image: service.client.add_image("pictures", image, request_id=key))  # type: ignore[misc]  # a default binds it
+            step(1)
+        for slug, svg in _logos(logos, setting.seed):
+            patiently(
+                lambda key, slug=slug, svg=svg: service.client.register_logo("logos", slug, [svg], request_id=key)  # type: ignore[misc]  # the same
+            )
+            step(1)
+
+
+def _logos(count: int, seed: int) -> list[tuple[str, bytes]]:
+    icons = json.loads(npm.read_member(npm.fetch(npm.COLOUR_LOGOS), "icons.json"))
+    slugs = np.random.default_rng(seed).permutation(sorted(slug for slug in icons["icons"] if slug.endswith("-icon")))
+    made = []
+    for slug in slugs[:count].tolist():
+        icon = icons["icons"][slug]
+        width, height = (icon.get(side, icons.get(side, 256)) for side in ("width", "height"))
+        names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        head = f'<svg {names} viewBox="0 0 {width} {height}">'
+        made.append((slug, f"{head}{icon['body']}</svg>".encode()))
+    return made
+
+
+def _bare(bare: Contender, shape: tuple[int, int], seconds: float) -> dict[str, float]:
+    return bare.tell(batch=shape[0], threads=shape[1], seconds=seconds)
+
+
+def _turn(
+    setting: Setting,
+    service: Service,
+    bare: Contender,
+    textbook: str,
+    limit: tuple[int, int],
+    callers: int,
+    number: int,
+) -> dict[str, Any]:
+    """One round of one number of callers: each contender once, in an order that turns with the round."""
+    seconds = setting.sizes.seconds
+    found: dict[str, Any] = {}
+
+    def ours() -> None:
+        # More than can be checked in the time: none is sent twice.
+        files = setting.pictures.files(_enough(found, seconds, callers), MEGAPIXEL)
+        load = closed(service.address, CHECK, [check_request(one) for one in files], callers, seconds)
+        verdicts(load.answers)
+        found["ours"] = load
+
+    def limits() -> None:
+        found["pass_ms"] = _bare(bare, (1, 1), seconds / 2)["pass_ms"]
+        found["bare"] = _bare(bare, limit, seconds / 2)["a_second"]
+
+    def text() -> None:
+        requests = [predict_request(setting.pictures) for _ in range(_enough(found, seconds, callers))]
+        found["textbook"] = closed(textbook, PREDICT, requests, callers, seconds)
+
+    turns = [limits, ours, text]
+    for turn in turns[number % 3 :] + turns[: number % 3]:
+        turn()
+    return found
+
+
+def _enough(found: dict[str, Any], seconds: float, callers: int) -> int:
+    rate = found.get("bare", _LIKELY_RATE)
+    return int(rate * seconds * 1.3) + 2 * callers
+
+
+def predict_request(pictures: Pictures) -> bytes:
+    """A PredictRequest of one new picture for the textbook model, as it goes over the wire."""
+    from tensorflow_serving.apis import predict_pb2  # noqa: PLC0415 -- a second's import, of one part alone
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "textbook"
+    request.model_spec.signature_name = "serving_default"
+    tensor = request.inputs["images"]
+    tensor.dtype = 4  # DT_UINT8
+    for size in (1, 299, 299, 3):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = pictures.picture((299, 299)).tobytes()
+    data: bytes = request.SerializeToString()
+    return data
+
+
+def _row(callers: int, found: list[dict[str, Any]]) -> dict[str, Any]:
+    loads: list[Load] = [one["ours"] for one in found]
+    row: dict[str, Any] = {
+        "callers": callers,
+        "checks_a_second": spread([one.rate for one in loads]),
+        "bare_model_a_second": spread([one["bare"] for one in found]),
+        "textbook_a_second": spread([one["textbook"].rate for one in found]),
+        "of_bare_model": spread([one["ours"].rate / one["bare"] for one in found]),
+        "of_textbook": spread([one["ours"].rate / one["textbook"].rate for one in found]),
+    }
+    for share in (50, 95, 99):
+        row[f"p{share}_ms"] = spread([one.percentile(share / 100) for one in loads])
+    row["bare_pass_ms"] = spread([one["pass_ms"] for one in found])
+    row["p50_of_bare_pass"] = spread([one["ours"].percentile(0.5) / one["pass_ms"] for one in found])
+    return row

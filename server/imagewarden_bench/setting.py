@@ -1,0 +1,144 @@
+"""What all parts of a run share: what was asked, the pictures, the folder, and the servers that are measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagewarden.v1 import moderation_service_pb2 as pb
+from imagewarden.v1 import types_pb2 as types
+from imagewarden_bench.pictures import MEGAPIXEL, SMALL, Pictures
+from imagewarden_eval.errors import EvaluationError
+from imagewarden_eval.progress import Progress
+from imagewarden_eval.service import Service, launched, server_arguments, wait_for_model
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        rounds: each contender's turns.
+        seconds: of a turn.
+        callers: at once, of new pictures.
+        entries: banned pictures, and logos, while new pictures are checked.
+        vectors: in the index.
+        hashes: in the index.
+        started: PDQ hashes of the catalogue that is started with.
+        bans: how many are timed.
+        pictures: width and height of those whose stages are timed.
+    """
+
+    rounds: int
+    seconds: float
+    callers: tuple[int, ...]
+    entries: tuple[int, int]
+    vectors: tuple[int, ...]
+    hashes: tuple[int, ...]
+    started: int
+    bans: int
+    pictures: tuple[tuple[int, int], ...]
+
+
+FULL = Sizes(
+    rounds=5,
+    seconds=10.0,
+    callers=(1, 4, 16, 64),
+    entries=(100, 20),
+    vectors=(1_000, 10_000, 100_000),
+    hashes=(1_000_000,),
+    started=1_000_000,
+    bans=50,
+    pictures=((4000, 3000), MEGAPIXEL, SMALL),
+)
+QUICK = Sizes(
+    rounds=2,
+    seconds=3.0,
+    callers=(1, 16),
+    entries=(3, 1),
+    vectors=(1_000, 10_000),
+    hashes=(100_000,),
+    started=50_000,
+    bans=10,
+    pictures=(MEGAPIXEL, SMALL),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run's.
+
+    Attributes:
+        model_base_path: the directory of the model's versions.
+        scratch: a folder of the run's own.
+    """
+
+    sizes: Sizes
+    seed: int
+    model_base_path: Path
+    scratch: Path
+    pictures: Pictures
+    progress: Progress
+
+    def folder(self, name: str) -> Path:
+        """A new folder."""
+        made = self.scratch / name
+        made.mkdir()
+        return made
+
+
+@contextmanager
+def model_host(setting: Setting, scratch: Path) -> Iterator[str]:
+    """A host of the product's model; its address, a socket."""
+    socket = scratch / "model.sock"
+    arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(setting.model_base_path)]
+    arguments += ["--port", "0", "--exit-with-parent", "--grpc-socket-path", str(socket)]
+    with launched("the model host", arguments, scratch, "host"):
+        yield f"unix:{socket}"
+
+
+@contextmanager
+def product(setting: Setting, scratch: Path, model_address: str | None = None) -> Iterator[Service]:
+    """A server over an empty state, with a model host of its own unless one is given, that has its model."""
+    with ExitStack() as stack:
+        address = model_address or stack.enter_context(model_host(setting, scratch))
+        ready = stack.enter_context(launched("the server", server_arguments(scratch, address), scratch, "server"))
+        service = Service(ready["grpc"], address)
+        stack.callback(service.close)
+        wait_for_model(service, setting.pictures.file((320, 240)))
+        yield service
+
+
+def check_request(image: bytes, banks: Sequence[str] = ()) -> bytes:
+    """A CheckImageRequest as it goes over the wire."""
+    return pb.CheckImageRequest(image=image, banks=[f"banks/{bank}" for bank in banks]).SerializeToString()
+
+
+def verdicts(answers: Sequence[bytes]) -> dict[str, int]:
+    """How many answers have which verdict.
+
+    Raises:
+        EvaluationError: an answer was undecided for want of time or of the model: what was measured is no check.
+    """
+    count: dict[str, int] = {}
+    for data in answers:
+        answer = pb.CheckImageResponse.FromString(data)
+        for reason in answer.undecided_reasons:
+            if reason.code in {types.UNDECIDED_CODE_DEADLINE, types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE}:
+                raise EvaluationError(f"a check that was measured was not whole: {reason.message}")
+        word = types.Verdict.Name(answer.verdict).removeprefix("VERDICT_").lower()
+        count[word] = count.get(word, 0) + 1
+    return count
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """The median of rounds, with the least and the most."""
+    return {
+        "median": round(statistics.median(values), 4),
+        "least": round(min(values), 4),
+        "most": round(max(values), 4),
+    }

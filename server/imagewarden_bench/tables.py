@@ -1,0 +1,202 @@
+"""The report of `imagewarden bench`: tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from imagewarden_bench.known_pictures import rates
+from imagewarden_eval.plots import figure_of, save
+from imagewarden_eval.report import head, table
+
+Record = Mapping[str, Any]
+
+
+def markdown(record: Record) -> str:
+    """The whole report."""
+    text = head("Performance", record)
+    text += (
+        "Figures are medians of the rounds, with the least and the most in brackets; ratios are of one round each.\n\n"
+    )
+    writers = {"new": _new, "known": _known, "index": _index, "life": _life, "stages": _stages}
+    for part, write in writers.items():
+        if part in record:
+            text += "\n".join(write(record[part])) + "\n"
+    return text
+
+
+def _spread(value: Mapping[str, float], digits: int = 2) -> str:
+    median, least, most = (f"{value[key]:,.{digits}f}" for key in ("median", "least", "most"))
+    return f"{median} ({least}-{most})"
+
+
+def _new(part: Record) -> Iterator[str]:
+    limit, opened = part["limit"], part["open_loop"]
+    yield "## New pictures\n"
+    yield (
+        f"JPEG files of one megapixel over gRPC, against {part['banned_pictures']} banned pictures and {part['logos']} "
+        f"logos. The bare model is run without a server, {limit['pictures_a_call']} pictures a call by "
+        f"{limit['threads']} threads, the best of what was tried; the textbook model is served by the same host and "
+        "asked with pixels that are decoded already.\n"
+    )
+    columns = [
+        "callers",
+        "checks/s",
+        "bare model/s",
+        "of it",
+        "textbook/s",
+        "times it",
+        "p50, ms",
+        "p95, ms",
+        "p99, ms",
+    ]
+    rows = [
+        [
+            one["callers"],
+            _spread(one["checks_a_second"]),
+            _spread(one["bare_model_a_second"]),
+            _spread(one["of_bare_model"]),
+            _spread(one["textbook_a_second"]),
+            _spread(one["of_textbook"]),
+            *(f"{one[f'p{share}_ms']['median']:,.0f}" for share in (50, 95, 99)),
+        ]
+        for one in part["by_callers"]
+    ]
+    yield table(columns, rows)
+    first = part["by_callers"][0]
+    yield (
+        f"With {first['callers']} caller a check takes {_spread(first['p50_of_bare_pass'])} times the bare model's one "
+        f"pass of {first['bare_pass_ms']['median']:.0f} ms.\n"
+    )
+    yield (
+        f"Open loop, {opened['arriving_a_second']} arriving a second: p50 {opened['p50_ms']:.0f} ms, p95 "
+        f"{opened['p95_ms']:.0f} ms, p99 {opened['p99_ms']:.0f} ms from their arrival.\n"
+    )
+
+
+def _known(part: Record) -> Iterator[str]:
+    digest, pdq, repeat = part["digest"], part["pdq"], part["repeat"]
+    yield "## Known pictures\n"
+    rows = [
+        [
+            "banned file, by digest",
+            digest["callers"],
+            _spread(digest["checks_a_second"], 0),
+            "",
+            f"{digest['p99_ms']['median']:.1f}",
+        ],
+        [
+            "banned PDQ hash, 512 x 512",
+            pdq["callers"],
+            _spread(pdq["checks_a_second"], 0),
+            f"{_spread(pdq['of_peer'])} times HMA's matching ({_spread(pdq['peer_a_second'], 0)})",
+            f"{pdq['p99_ms']['median']:.1f}",
+        ],
+        [
+            "a picture again",
+            repeat["callers"],
+            _spread(repeat["again_a_second"], 0),
+            f"{_spread(repeat['of_new'], 0)} times a new one ({_spread(repeat['new_a_second'])})",
+            "",
+        ],
+    ]
+    yield table(["what", "callers", "checks/s", "beside", "p99, ms"], rows)
+
+
+def _index(part: Record) -> Iterator[str]:
+    yield "## The index\n"
+    yield f"Vectors of {part['dimensions']} dimensions about centres, ten nearest, one query a call:\n"
+    names = ["ours", "faiss HNSW", "faiss flat"]
+    rows = [
+        [
+            f"{one['vectors']:,}",
+            *(
+                f"{one['recall_at_10'][name]:.3f} / {one['p50_ms'][name]:.2f} / {one['p99_ms'][name]:.2f}"
+                for name in names
+            ),
+            one["bytes_a_vector"],
+            f"{one['build_seconds']['ours']:.1f} ({one['build_seconds']['faiss HNSW']:.1f})",
+            f"{one['save_seconds']:.2f} / {one['load_seconds']:.2f}",
+        ]
+        for one in part["vectors"]
+    ]
+    columns = ["vectors", *(f"{name}: recall@10 / p50 / p99, ms" for name in names)]
+    yield table([*columns, "bytes a vector", "built in s (faiss)", "saved / loaded in s"], rows)
+    yield "PDQ hashes, all eight turns of a picture together, within 31 bits, exact:\n"
+    rows = [
+        [
+            f"{one['hashes']:,}",
+            _spread(one["eight_turns_ms"]["ours"]),
+            _spread(one["eight_turns_ms"]["faiss"]),
+            _spread(one["of_faiss"]),
+            "yes" if one["same_answers"] else "NO",
+            one["bytes_a_hash"],
+            one["replace_a_hash_ms"],
+        ]
+        for one in part["hashes"]
+    ]
+    yield table(["hashes", "ours, ms", "faiss flat, ms", "of it", "same answers", "bytes a hash", "changed, ms"], rows)
+
+
+def _life(part: Record) -> Iterator[str]:
+    bans = part["bans"]
+    yield "## Starts and bans\n"
+    yield table(
+        ["what", "figure"],
+        [
+            [f"{part['hashes']:,} PDQ hashes banned over gRPC", f"{part['import_seconds']:.0f} s"],
+            ["start to SERVING from a snapshot", f"{part['start_from_snapshot_seconds']:.1f} s"],
+            ["start to SERVING, the index rebuilt", f"{part['start_by_rebuilding_seconds']:.1f} s"],
+            [f"a ban acknowledged, {bans['callers']} callers beside", f"{_spread(bans['acknowledged_ms'])} ms"],
+            ["its file matched after that", f"{_spread(bans['matched_ms_after'])} ms"],
+            ["checks after it that missed it", bans["checks_that_missed_it"]],
+        ],
+    )
+
+
+def _stages(part: Record) -> Iterator[str]:
+    yield "## Stages, one thread\n"
+    rows = [
+        [one["format"], one["size"], f"{one['bytes']:,}", one["decode_ms"], one["digest_ms"], one["local_ms"]]
+        for one in part["files"]
+    ]
+    yield table(["format", "size", "bytes", "decode, resize and PDQ, ms", "digests, ms", "local features, ms"], rows)
+    rows = [
+        [one["size"], one["ours_ms"], one["package_ms"], one["of_package"], one["bits_apart"]] for one in part["pdq"]
+    ]
+    yield table(["PDQ of pixels", "ours (eight turns), ms", "pdqhash (one), ms", "of it", "bits apart"], rows)
+
+
+def plots(record: Record, folder: Path) -> None:
+    """Throughput by callers, known pictures, and latency by the size of the catalogue."""
+    if "new" in record:
+        rows = record["new"]["by_callers"]
+        figure, axes = figure_of(7, 4)
+        for key, name in (
+            ("checks_a_second", "checks"),
+            ("bare_model_a_second", "bare model"),
+            ("textbook_a_second", "textbook"),
+        ):
+            axes.plot([one["callers"] for one in rows], [one[key]["median"] for one in rows], "o-", label=name)
+        axes.set(xscale="log", xlabel="callers", ylabel="pictures a second", ylim=(0, None))
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        save(figure, folder / "throughput.png")
+    if "known" in record:
+        named = rates(record["known"])
+        figure, axes = figure_of(7, 3)
+        axes.barh([name for name, _ in named], [rate for _, rate in named])
+        axes.set(xscale="log", xlabel="pictures a second")
+        axes.invert_yaxis()
+        axes.grid(alpha=0.3, axis="x")
+        save(figure, folder / "known.png")
+    if "index" in record:
+        rows = record["index"]["vectors"]
+        figure, axes = figure_of(7, 4)
+        for name in ("ours", "faiss HNSW", "faiss flat"):
+            axes.plot([one["vectors"] for one in rows], [one["p50_ms"][name] for one in rows], "o-", label=name)
+        axes.set(xscale="log", yscale="log", xlabel="vectors", ylabel="p50 of a search, ms")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        save(figure, folder / "index.png")

@@ -1,0 +1,95 @@
+"""`imagewarden bench`: every part measures real processes, and its report says under what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+PARTS = ("new", "known", "index", "life", "stages")
+
+
+def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "imagewarden", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path, model_base: Path) -> Any:
+    few = ("--rounds", "1", "--seconds", "0.5")
+    done = bench("--quick", *few, "--out", folder, "--model-base-path", model_base, "--seed", "7", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_it_says_under_what_it_was_made(record: Any, folder: Path) -> None:
+    assert record == json.loads((folder / "report.json").read_text())
+    conditions = record["conditions"]
+    assert conditions["seed"] == 7
+    assert "usearch" in conditions["versions"]
+    assert conditions["processor"]
+    assert set(PARTS) <= set(record)
+    report = (folder / "report.md").read_text()
+    for title in ("New pictures", "Known pictures", "The index", "Starts and bans", "Stages"):
+        assert f"## {title}" in report
+    for plot in ("throughput.png", "known.png", "index.png"):
+        assert (folder / plot).stat().st_size > 1_000
+
+
+def test_new_pictures_are_held_against_the_bare_model_and_the_textbook(record: Any) -> None:
+    rows = record["new"]["by_callers"]
+    assert [row["callers"] for row in rows] == [1, 16]
+    for row in rows:
+        for ratio in ("of_bare_model", "of_textbook", "p50_of_bare_pass"):
+            assert row[ratio]["least"] > 0
+        assert row["checks_a_second"]["median"] < 1.5 * row["bare_model_a_second"]["median"], "nothing was left out"
+    assert record["new"]["open_loop"]["answers"] > 0
+
+
+def test_known_pictures_are_found_and_again_is_sooner(record: Any) -> None:
+    known = record["known"]
+    assert set(known["digest"]["verdicts"]) == {"match"}
+    assert known["pdq"]["verdicts"].get("match", 0) > 0
+    assert known["pdq"]["peer_matched"] == known["pdq"]["peer_answers"], "the peer finds the same copies"
+    assert known["repeat"]["of_new"]["least"] > 1
+
+
+def test_the_index_answers_as_faiss_does(record: Any) -> None:
+    assert all(row["same_answers"] for row in record["index"]["hashes"])
+    assert all(row["recall_at_10"]["ours"] > 0.9 for row in record["index"]["vectors"])
+    assert all(row["recall_at_10"]["faiss flat"] == 1 for row in record["index"]["vectors"])
+
+
+def test_no_check_misses_a_ban_that_was_acknowledged(record: Any) -> None:
+    assert record["life"]["bans"]["checks_that_missed_it"] == 0
+    assert record["life"]["bans"]["checks_beside"] > 0
+
+
+def test_our_pdq_is_the_packages(record: Any) -> None:
+    assert [row["bits_apart"] for row in record["stages"]["pdq"]] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--part", "everything"], "no part everything; there are new, known, index, life, stages"),
+        (["--model-base-path", "nowhere"], "imagewarden model export"),
+        (["--images", "nowhere", "--part", "index"], "no photograph in nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(model_base: Path, arguments: list[str], said: str) -> None:
+    done = bench("--model-base-path", model_base, *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
