@@ -69,9 +69,13 @@ class BatchingParameters:
 
 
 DEFAULT_BATCHING = BatchingParameters(
-    max_batch_size=32, max_enqueued_batches=64, num_batch_threads=1, refuse_oversize=False
+    max_batch_size=4, max_enqueued_batches=64, num_batch_threads=1, refuse_oversize=False
 )
-"""Without a file: one run at a time has all cores, the next batch forms meanwhile, and no request is too large."""
+"""Without a file: one run at a time has all cores, the next batch forms meanwhile, and no request is too large.
+
+Four pictures a run take the least time a picture on processors: 32 take a third more, since what a layer makes of them no
+longer fits into the cache, and keep whoever comes meanwhile waiting for seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
