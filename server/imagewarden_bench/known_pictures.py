@@ -74,12 +74,13 @@ def _pdq(setting: Setting, service: Service, scratch: Path) -> dict[str, Any]:
     generator = np.random.default_rng(setting.seed)
 
     def copies(count: int) -> list[bytes]:
-        # Another quality and a byte of noise: another file and other pixels.
         made = []
         for _ in range(count):
             pixels = np.array(originals[int(generator.integers(_FILES))])
-            pixels[tuple(generator.integers(0, 512, 2))] ^= 1
-            made.append(encoded(Image.fromarray(pixels), quality=int(generator.integers(70, 95))))
+            # A block in another light and a number behind the end of the picture: other pixels, and another file.
+            top, left = generator.integers(0, 496, 2)
+            pixels[top : top + 16, left : left + 16] ^= 32
+            made.append(encoded(Image.fromarray(pixels), quality=int(generator.integers(70, 95))) + generator.bytes(16))
         return made
 
     ours: list[Load] = []

@@ -27,6 +27,8 @@ Vectors = NDArray[np.generic]
 MODEL_SIDE = 299
 SSCD_SIDE = 320
 _BATCH = 32
+# More at once than this a model host that is set up for processors refuses.
+_A_CALL = 4
 _CALL_SECONDS = 120.0
 _KEPT = 10
 
@@ -130,7 +132,7 @@ class Textbook:
         """
         size = (MODEL_SIDE, MODEL_SIDE)
         pixels = np.stack([np.asarray(one.resize(size, Image.Resampling.BILINEAR)) for one in pictures])
-        return np.concatenate([self._ask(pixels[begin : begin + 8]) for begin in range(0, len(pixels), 8)])
+        return np.concatenate([self._ask(pixels[begin : begin + _A_CALL]) for begin in range(0, len(pixels), _A_CALL)])
 
     def _ask(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = _tfs.PredictRequest(output_filter=["last_pool"])

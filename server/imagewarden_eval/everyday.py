@@ -71,7 +71,7 @@ def run(options: Options) -> dict[str, Any]:
         alarms = _alarms(service, parts.others, queries, options, progress)
         costs = {
             name: _cost(service, parts.others[: options.timed], len(parts.references), side, options.rounds, progress)
-            for name, side in (("as they are", None), (f"{UPLOAD_SIDE} pixels wide", UPLOAD_SIDE))
+            for name, side in (("of their own size", None), (f"{UPLOAD_SIDE} pixels wide", UPLOAD_SIDE))
         }
     record = {
         "kind": "everyday",

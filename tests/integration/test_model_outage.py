@@ -57,6 +57,8 @@ def test_a_model_host_that_dies_and_comes_back(model_base: Path, photographs: di
                 api.add_image(one, picture)
             assert api.check(crop, banks=[by_model]).matches[0].signal == EMBEDDING
             host.kill()
+            # Another one: what the model said of the first is kept, and needs no host.
+            crop = encoded(cropped(opened(picture), 0.68))
             found = api.check(crop, banks=[bank])
             assert (found.verdict, found.action) == (MATCH, types.ACTION_BLOCK), "local features need no model"
             assert found.matches[0].signal == LOCAL
@@ -145,7 +147,7 @@ def test_a_short_deadline_is_undecided_and_answered_in_time(
             huge = opened(photographs["nagasaki-boats"]).resize((6_000, 4_800))
             data = encoded(huge, "PNG", compress_level=1)
             assert api.check(data).verdict == NO_MATCH
-            answer = api.check(data, timeout=0.25)
+            answer = api.check(data + b"another file", timeout=0.25)
             assert answer.verdict == UNDECIDED
             assert {one.code for one in answer.undecided_reasons} == {types.UNDECIDED_CODE_DEADLINE}
     finally:

@@ -34,6 +34,16 @@ def health(address: str, service: str) -> int:
         return int(stub.Check(request, timeout=10).status)
 
 
+def test_health_is_told_to_who_watches(server_without_model: Server) -> None:
+    """As gRPC clients with health checking do."""
+    with grpc.insecure_channel(server_without_model.address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        for service, state in (("", SERVING), ("imagewarden.v1.ModerationService", NOT_SERVING)):
+            watching = stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            assert next(watching).status == state
+            watching.cancel()
+
+
 def test_health_without_the_model(server_without_model: Server) -> None:
     address = server_without_model.address
     assert health(address, "") == SERVING

@@ -38,7 +38,6 @@ _DEFAULT_SECONDS = 10.0
 _STATUS_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 _IN_FLIGHT = 32
-_BACKGROUND_PART = 32
 _REASON = 200
 
 
@@ -180,8 +179,8 @@ class TfServingEmbedder:
         shape = (windows, model.dimensions if copies else model.logo_dimensions)
         name = "copy_background" if copies else "logo_background"
         parts = [np.empty((0, *shape), np.float32)]
-        for begin in range(0, pictures, _BACKGROUND_PART):
-            numbers = range(begin, min(begin + _BACKGROUND_PART, pictures))
+        for begin in range(0, pictures, MAX_BATCH):
+            numbers = range(begin, min(begin + MAX_BATCH, pictures))
             request = _tfs.PredictRequest()
             request.model_spec.name = self._name
             request.model_spec.signature_name = name

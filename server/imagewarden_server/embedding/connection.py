@@ -26,7 +26,7 @@ _OPTIONS = [
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 ]
 
-_EXPORTED = "export the model with `imagewarden model export`, and let the host take batches of 32 pictures"
+_EXPORTED = "export the model with `imagewarden model export`, and let the host take batches of 4 pictures"
 _HINTS = {
     grpc.StatusCode.UNAVAILABLE: "start it, or correct IMAGEWARDEN_MODEL_ADDRESS",
     grpc.StatusCode.NOT_FOUND: "load it there, or correct IMAGEWARDEN_MODEL_NAME",

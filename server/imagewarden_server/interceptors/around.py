@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -94,8 +94,12 @@ class Concerns(grpc.aio.ServerInterceptor):
 
         async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
             async with around(context):
-                async for answer in inner(request, context):
-                    yield answer
+                answers = inner(request, context)
+                if isinstance(answers, AsyncIterable):
+                    async for answer in answers:
+                        yield answer
+                else:  # it writes by itself, as grpc's health service does
+                    await answers
 
         make = {
             "unary": grpc.unary_unary_rpc_method_handler,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.matching.embedder import Embedder, Embeddings, ModelInfo
+from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.types import VectorSpace
 
@@ -116,7 +117,10 @@ class Passes:
             # Another caller's pass has the time of that caller: where it fails, the next one makes its own.
             done, _ = await asyncio.wait({running}, timeout=_left(time_limit, begin))
             if not done:
-                break
+                raise EmbeddingUnavailable(
+                    f"the same picture's pass, which is under way, took longer than {time_limit:.3g} s; give the call "
+                    "more time, or the model host more room"
+                )
             if not running.cancelled() and running.exception() is None:
                 self._observer.passes(kept=0, shared=1, made=0)
                 return running.result()

@@ -39,8 +39,8 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         {
             SignalType.PDQ: Threshold(31),
             SignalType.EMBEDDING: Threshold(9.0),
-            SignalType.LOCAL: Threshold(12),
-            SignalType.COMBINED: Threshold(0.8),
+            SignalType.LOCAL: Threshold(7),
+            SignalType.COMBINED: Threshold(0.9975),
         },
     ),
     BankKind.ALLOWED: Policy(

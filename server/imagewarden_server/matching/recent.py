@@ -17,6 +17,7 @@ from imagewarden_server.media import Header, PdqHash
 
 MOST = 10_000
 """So many pictures are remembered at most: about two kilobytes each."""
+_MOST_MATCHED = 20
 
 # What is undecided for these reasons is so at each check of the picture; for others it may be another time.
 _LASTING = frozenset({UndecidedCode.TOO_PLAIN, UndecidedCode.OVER_LIMITS, UndecidedCode.UNDECODABLE})
@@ -55,7 +56,11 @@ class _Silent:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a look saw: without pixels, and of the candidates only those that matched."""
+    """What a look saw: without pixels, and of the candidates only those that matched.
+
+    Who waits for the look is told whatever it saw, but for one that lacked time: they may have more. It is kept for
+    later where it lasts.
+    """
 
     candidates: Candidates
     undecided: tuple[Undecided, ...]
@@ -105,7 +110,9 @@ class Recent:
                     with walk.stage("recall"):
                         seen, how = await walk.within(asyncio.shield(running)), "shared"
                 except DeadlineInStage:
-                    break  # the look will say so of each of its stages
+                    # The look says so of each of its stages; it is nobody else's, and the one under way goes on.
+                    await look()
+                    return
                 if seen is None:
                     continue  # that check had less time: this one, or another that waits, looks itself
             if seen is None or not await self._recall(walk, seen):
@@ -137,10 +144,13 @@ class Recent:
         try:
             await look()
             undecided = tuple(walk.undecided[said:])
-            if all(one.code in _LASTING for one in undecided):
+            codes = {one.code for one in undecided}
+            if UndecidedCode.DEADLINE not in codes:
                 matched = walk.candidates.only(match.entry.key for match in walk.pictured)
                 seen = _Seen(matched, undecided, walk.header, walk.pdq, walk.model, walk.decided)
-                self._remember(known_by, seen)
+                # Another model than the one that is known may have answered; and a crowd of copies is much to keep.
+                if codes <= _LASTING and walk.model in {"", known_by.model} and len(matched) <= _MOST_MATCHED:
+                    self._remember(known_by, seen)
         finally:
             if self._looking.get(known_by) is mine:
                 del self._looking[known_by]

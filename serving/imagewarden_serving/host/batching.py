@@ -139,16 +139,18 @@ class BatchScheduler:
             self._queues = {key: queue for key, queue in self._queues.items() if queue.tasks}
             if not self._queues:
                 return
-            due = [q for q in self._queues.values() if q.rows() >= self._parameters.max_batch_size]
-            oldest = min(due or self._queues.values(), key=lambda q: q.tasks[0].enqueued)
-            ripe = oldest.tasks[0].enqueued + patience
-            if not due and ripe > loop.time():
+            full, now = self._parameters.max_batch_size, loop.time()
+            # The oldest of those that are full or have waited: a queue that is always full must not starve another.
+            due = [q for q in self._queues.values() if q.rows() >= full or q.tasks[0].enqueued + patience <= now]
+            if not due:
+                ripe = min(q.tasks[0].enqueued for q in self._queues.values()) + patience
                 self._timer = loop.call_at(ripe, self._dispatch)
                 return
-            batch = self._take(oldest, self._parameters)
+            next_ = min(due, key=lambda q: q.tasks[0].enqueued)
+            batch = self._take(next_, self._parameters)
             if batch:
                 self._free -= 1
-                run = loop.create_task(self._run_batch(oldest, batch))
+                run = loop.create_task(self._run_batch(next_, batch))
                 self._runs.add(run)
                 run.add_done_callback(self._runs.discard)
 

@@ -73,8 +73,8 @@ DEFAULT_BATCHING = BatchingParameters(
 )
 """Without a file: one run at a time has all cores, the next batch forms meanwhile, and no request is too large.
 
-Four pictures a run take the least time a picture on processors: 32 take a third more, since what a layer makes of them no
-longer fits into the cache, and keep whoever comes meanwhile waiting for seconds.
+Four pictures a run take the least time a picture on processors: 32 take a third more, since what a layer makes of them
+no longer fits into the cache, and keep whoever comes meanwhile waiting for seconds.
 """
 
 

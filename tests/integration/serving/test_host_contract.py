@@ -263,10 +263,10 @@ def test_rest_metrics_and_the_real_servers_files(
     files += ["--monitoring-config-file", str(DEPLOY / "monitoring.config")]
     with start_host(model_base, tmp_path, "--rest-port", "-1", *files) as running:
         stubs = Stubs(running.address)
-        code, message = refused(lambda: stubs.prediction.Predict(stubs.request(33), timeout=60))
+        code, message = refused(lambda: stubs.prediction.Predict(stubs.request(5), timeout=60))
         stubs.channel.close()
         assert code is grpc.StatusCode.INVALID_ARGUMENT
-        assert message.startswith("Task size 33 is larger than maximum input batch size 32")
+        assert message.startswith("Task size 5 is larger than maximum input batch size 4")
         port = json.loads((tmp_path / "host.json").read_text())["rest_port"]
         status, answer = rest(port, "GET", "/v1/models/inception")
         assert (status, answer["model_version_status"][0]["state"]) == (200, "AVAILABLE")

@@ -23,6 +23,7 @@ from tests.unit.embedding.model_host import (
 )
 
 from imagewarden_server.embedding import TfServingEmbedder
+from imagewarden_server.embedding.client import MAX_BATCH
 from imagewarden_server.embedding.retry import ATTEMPTS
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
@@ -44,12 +45,13 @@ async def test_it_is_asked_for_in_parts_of_one_version_and_joined_in_order(
     assert found.dtype == np.float32
     assert np.allclose(found, background_of(range(BACKGROUND)))
     asked = [list(request.inputs["probe"].int_val) for request in fake_host.predictions]
-    assert asked == [list(range(32)), list(range(32, 64)), list(range(64, 70))], "no more than a host takes at once"
+    assert [number for numbers in asked for number in numbers] == list(range(BACKGROUND))
+    assert max(map(len, asked)) == MAX_BATCH, "no more than a host takes at once"
     specs = [request.model_spec for request in fake_host.predictions]
     assert [(spec.name, spec.signature_name, spec.version.value) for spec in specs] == [
         ("inception", "logo_background", 1)
-    ] * 3
-    assert observer.batches == [32, 32, 6]
+    ] * len(asked)
+    assert observer.batches == [len(numbers) for numbers in asked]
 
 
 async def test_copies_have_a_background_of_their_own(
@@ -68,13 +70,14 @@ async def test_it_is_asked_for_once_for_a_model(
 ) -> None:
     first = await embedder.background(model, VectorSpace.LOGO, 5)
     assert await embedder.background(model, VectorSpace.LOGO, 5) is first
-    assert len(fake_host.predictions) == 3
+    asked = len(fake_host.predictions)
+    assert asked == -(-BACKGROUND // MAX_BATCH)
     fake_host.versions[1] = card("e" * 64)
     assert await eventually(lambda: embedder.model is not None and embedder.model.fingerprint == "e" * 64)
     other = embedder.model
     assert other is not None
     assert await embedder.background(other, VectorSpace.LOGO, 5) is not first
-    assert len(fake_host.predictions) == 6, "another model has a background of its own"
+    assert len(fake_host.predictions) == 2 * asked, "another model has a background of its own"
 
 
 async def test_a_model_without_one_is_not_asked(fake_host: ModelHost, observer: Observer) -> None:
@@ -113,18 +116,18 @@ async def test_a_slow_host_is_left_in_time(fake_host: ModelHost, embedder: TfSer
 
 
 def not_of_unit_norm(response: Any) -> None:
-    values = np.full((32, BACKGROUND_WINDOWS, L), 0.6, np.float32)
+    values = np.full((MAX_BATCH, BACKGROUND_WINDOWS, L), 0.6, np.float32)
     response.outputs["background"].tensor_content = values.tobytes()
 
 
 def one_picture_less(response: Any) -> None:
-    response.outputs["background"].tensor_shape.dim[0].size = 31
-    response.outputs["background"].tensor_content = background_of(range(31)).tobytes()
+    response.outputs["background"].tensor_shape.dim[0].size = MAX_BATCH - 1
+    response.outputs["background"].tensor_content = background_of(range(MAX_BATCH - 1)).tobytes()
 
 
 def one_window_less(response: Any) -> None:
     response.outputs["background"].tensor_shape.dim[1].size = 1
-    response.outputs["background"].tensor_content = background_of(range(32))[:, 1:].tobytes()
+    response.outputs["background"].tensor_content = background_of(range(MAX_BATCH))[:, 1:].tobytes()
 
 
 def missing(response: Any) -> None:
@@ -135,8 +138,8 @@ def missing(response: Any) -> None:
     ("change", "said"),
     [
         (not_of_unit_norm, "not of unit norm"),
-        (one_picture_less, r"shape \[31, 2, 4\], expected \[32, 2, 4\]"),
-        (one_window_less, r"shape \[32, 1, 4\], expected \[32, 2, 4\]"),
+        (one_picture_less, rf"shape \[{MAX_BATCH - 1}, 2, 4\], expected \[{MAX_BATCH}, 2, 4\]"),
+        (one_window_less, rf"shape \[{MAX_BATCH}, 1, 4\], expected \[{MAX_BATCH}, 2, 4\]"),
         (missing, "missing"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tests.unit.matching.things import bank, entry
 
+from imagewarden_server.matching import recent
 from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Found, Sighting
 from imagewarden_server.matching.recent import Recent, Recognised
@@ -26,6 +27,7 @@ class Road:
     def __init__(self, most: int = 100) -> None:
         self.live = {1}
         self.looks = 0
+        self.model = "m"
         self.hold: asyncio.Event | None = None
         self.undecided: UndecidedCode | None = None
         self.counted: list[str] = []
@@ -43,7 +45,7 @@ class Road:
             self.looks += 1
             if self.hold is not None:
                 await asyncio.wait_for(self.hold.wait(), max(walk.left, 0))
-            walk.header, walk.pdq, walk.model = HEADER, PDQ, "inception/1"
+            walk.header, walk.pdq, walk.model = HEADER, PDQ, self.model
             if self.undecided is not None:
                 walk.say(self.undecided, "as the test told", ())
             walk.candidates.note(Sighting(key, SignalType.PDQ, Found(40.0 * (key - 1))) for key in (1, 2))
@@ -67,7 +69,7 @@ async def test_a_picture_that_comes_again_is_not_looked_at_again() -> None:
     assert road.looks == 1
     assert road.counted == ["taken", "remembered"]
     assert [one.entry.key for one in again.pictured] == [one.entry.key for one in first.pictured] == [1]
-    assert (again.header, again.pdq, again.model) == (HEADER, PDQ, "inception/1")
+    assert (again.header, again.pdq, again.model) == (HEADER, PDQ, "m")
     assert again.decided
     assert "recall" in again.timings
     assert again.candidates.keys() == [1], "what did not match is not kept"
@@ -134,6 +136,50 @@ async def test_what_may_be_decided_another_time_is_looked_at_again(code: Undecid
     for _ in range(2):
         assert [one.code for one in (await road.check(known())).undecided] == [code]
     assert road.looks == (1 if lasts else 2)
+
+
+async def test_an_answer_of_another_model_than_is_known_is_not_remembered() -> None:
+    road = Road()
+    road.model = "n"
+    await road.check(known())
+    await road.check(known())
+    assert road.looks == 2
+
+
+async def test_a_crowd_of_copies_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "_MOST_MATCHED", 1)
+    road = Road()
+    road.live = {1, 2}
+    assert [len((await road.check(known())).pictured) for _ in range(2)] == [2, 2]
+    assert road.looks == 2
+
+
+async def test_who_waits_is_told_what_will_not_last() -> None:
+    road = Road()
+    road.live, road.undecided = set(), UndecidedCode.EMBEDDING_UNAVAILABLE
+    road.hold = asyncio.Event()
+    checks = [asyncio.create_task(road.check(known())) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    road.hold.set()
+    for walk in await asyncio.gather(*checks):
+        assert [one.code for one in walk.undecided] == [UndecidedCode.EMBEDDING_UNAVAILABLE]
+    assert road.looks == 1, "one after the other they would wait for long"
+    await road.check(known())
+    assert road.looks == 2
+
+
+async def test_who_waited_too_long_takes_no_look_from_others() -> None:
+    road = Road()
+    road.hold = asyncio.Event()
+    first = asyncio.create_task(road.check(known()))
+    await asyncio.sleep(0.02)
+    with pytest.raises(TimeoutError):
+        await road.check(known(), 0.1)
+    third = asyncio.create_task(road.check(known()))
+    await asyncio.sleep(0.02)
+    road.hold.set()
+    await asyncio.gather(first, third)
+    assert road.looks == 2, "the third waited for the first one's"
 
 
 async def test_many_at_once_share_a_look() -> None:
