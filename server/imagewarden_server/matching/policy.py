@@ -39,7 +39,7 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
         {
             SignalType.PDQ: Threshold(31),
             SignalType.EMBEDDING: Threshold(9.0),
-            SignalType.LOCAL: Threshold(7),
+            SignalType.LOCAL: Threshold(12),
             SignalType.COMBINED: Threshold(0.9975),
         },
     ),
