@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+# Eleven processes are started one after the other, and a model is exported.
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PARTS = ("new", "known", "index", "life", "stages")
 
