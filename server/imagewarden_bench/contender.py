@@ -59,21 +59,30 @@ def model(folder: Path) -> None:
 
 
 def textbook(folder: Path) -> None:
-    """Export Keras' Inception v3 with its average pool, as a tutorial would: version 1 of a model in a folder.
+    """Export Keras' Inception v3 with its average pool, frozen: version 1 of a model in a folder.
 
     Its weights are random: they decide what it says, and not how long it takes.
     """
     import keras  # noqa: PLC0415 -- it takes seconds
     import tensorflow as tf  # noqa: PLC0415 -- the same
+    from tensorflow.python.framework import convert_to_constants  # noqa: PLC0415 -- the same
 
     network = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(299, 299, 3))
 
     @tf.function(input_signature=[tf.TensorSpec((None, 299, 299, 3), tf.uint8, name="images")])  # type: ignore[untyped-decorator]  # TensorFlow has no types
-    def serving_default(images: Any) -> Any:
+    def embed(images: Any) -> Any:
         scaled = keras.applications.inception_v3.preprocess_input(tf.cast(images, tf.float32))
-        return {"embedding": network(scaled, training=False)}
+        return network(scaled, training=False)
 
-    tf.saved_model.save(network, str(folder / "1"), signatures={"serving_default": serving_default})
+    frozen = convert_to_constants.convert_variables_to_constants_v2(embed.get_concrete_function())
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
+        tf.import_graph_def(frozen.graph.as_graph_def(), name="")
+        tf.compat.v1.saved_model.simple_save(
+            session,
+            str(folder / "1"),
+            {"images": graph.get_tensor_by_name(frozen.inputs[0].name)},
+            {"embedding": graph.get_tensor_by_name(frozen.outputs[0].name)},
+        )
 
 
 def heic(file: Path) -> None:
