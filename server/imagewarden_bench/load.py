@@ -7,7 +7,8 @@ import http.client
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,14 @@ class Load:
         return {"answers": len(self.seconds), "a_second": round(self.rate, 2), **figures}
 
 
+@asynccontextmanager
+async def _connected(address: str, method: str) -> AsyncIterator[Callable[..., Any]]:
+    """What calls the method with serialised messages, once the connection stands."""
+    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        await channel.channel_ready()
+        yield channel.unary_unary(method)
+
+
 def closed(address: str, method: str, requests: Sequence[bytes], callers: int, seconds: float) -> Load:
     """So many callers on one channel, until the requests are used up or the time is over.
 
@@ -65,9 +74,7 @@ async def _closed(address: str, method: str, requests: Sequence[bytes], callers:
     left = iter(requests)
     took: list[float] = []
     answers: list[bytes] = []
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        call: Callable[..., Any] = channel.unary_unary(method)
-        await channel.channel_ready()
+    async with _connected(address, method) as call:
         begin = time.perf_counter()
 
         async def caller() -> None:
@@ -96,9 +103,7 @@ async def _arriving(address: str, method: str, requests: Sequence[bytes], rate: 
     arrivals = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, len(requests)))
     took: list[float] = []
     answers: list[bytes] = []
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        call: Callable[..., Any] = channel.unary_unary(method)
-        await channel.channel_ready()
+    async with _connected(address, method) as call:
         begin = time.perf_counter()
 
         async def one(request: bytes, due: float) -> None:
