@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagewarden import BankKind, InvalidRequest
-from imagewarden_eval import metrics, report
+from imagewarden import BankKind
+from imagewarden_eval import logos_run, metrics, report
 from imagewarden_eval.datasets import Photograph, find_photographs, groups, part, read_same_pictures, split
 from imagewarden_eval.errors import EvaluationError
-from imagewarden_eval.logo_files import read_logos
+from imagewarden_eval.logo_files import collected
 from imagewarden_eval.ordinary import plan, reader
 from imagewarden_eval.progress import Progress
 from imagewarden_eval.service import Answer, Service, in_order, patiently, serving, wait_for_model
@@ -35,7 +35,8 @@ class Options:
     fpr: float = 1e-4
     banks: tuple[str, ...] = ()
     lower_thresholds: bool = False
-    logos: Path | None = None
+    logos: tuple[Path, ...] = ()
+    left_out_logos: tuple[Path, ...] = ()
     fitting: bool = False
     edits: int = 0
     exclude: tuple[str, ...] = ()
@@ -96,30 +97,17 @@ def _fill(
     service: Service, options: Options, photographs: Sequence[Photograph], progress: Progress
 ) -> tuple[Sequence[Photograph], str]:
     """A bank of a held-out part of the pictures, or of logos; the pictures that are none of it, and what it is."""
-    if options.logos is not None:
-        logos = read_logos(options.logos, measured=not options.fitting)
+    if options.logos:
+        logos = collected(options.logos, options.left_out_logos, measured=not options.fitting)
         service.create_open_bank(BANK, BankKind.BRAND)
         wait_for_model(service, photographs[0].path.read_bytes())
-
-        def register(number: int) -> bool:
-            try:
-                patiently(
-                    lambda request_id: service.client.register_logo(
-                        BANK, logos[number].brand, [logos[number].svg], request_id=request_id
-                    )
-                )
-            except InvalidRequest:
-                return False
-            return True
-
-        with progress.task("registering logos", len(logos)) as step:
-            taken = 0
-            for done in in_order(register, range(len(logos)), options.callers):
-                taken += done
-                step(1)
+        taken, refused = logos_run.register(service, logos, options.callers, progress, BANK)
+        folders = ", ".join(map(str, options.logos))
         if not taken:
-            raise EvaluationError(f"none of the {len(logos)} logos of {options.logos} was taken")
-        return photographs, f"a bank of {taken} logos of {options.logos}"
+            raise EvaluationError(
+                f"none of the {len(logos)} logos of {folders} was taken; the first: {next(iter(refused.values()))}"
+            )
+        return photographs, f"a bank of {len(taken)} logos of {folders}"
     pairs = read_same_pictures(options.same_pictures)
     parts = split(photographs, options.references, pairs, options.seed)
     service.create_open_bank(BANK, BankKind.BANNED)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from imagewarden_eval.caltech101_command import register as register_caltech101
-from imagewarden_eval.cli_common import run
+from imagewarden_eval.cli_common import LeftOutLogos, run
 from imagewarden_eval.everyday_command import register as register_everyday
 
 app = typer.Typer(
@@ -189,8 +189,10 @@ def calibrate(
         typer.Option("--lower-thresholds", help="With --bank: lower its thresholds meanwhile, and note matches only."),
     ] = False,
     logo_files: Annotated[
-        Path | None, typer.Option("--logos", help="Against a bank of these logos, instead of one of pictures.")
+        list[Path] | None,
+        typer.Option("--logos", help="Against a bank of these logos, instead of one of pictures; may be given again."),
     ] = None,
+    left_out_logos: LeftOutLogos = None,
     fitting: Annotated[
         bool, typer.Option("--fitting", help="Only pictures and brands for fitting, none that is measured on.")
     ] = False,
@@ -222,7 +224,8 @@ def calibrate(
                 fpr=fpr,
                 banks=tuple(bank or ()),
                 lower_thresholds=lower_thresholds,
-                logos=logo_files,
+                logos=tuple(logo_files or ()),
+                left_out_logos=tuple(left_out_logos or ()),
                 fitting=fitting,
                 edits=edits,
                 exclude=tuple(exclude or ()),

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+LeftOutLogos = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--leave-out-logos",
+        help="A package or folder like --logos: no brand that it has, such as those a threshold was chosen in view of; "
+        "may be given again.",
+    ),
+]
 
 
 def fail(command: str, message: str) -> typer.Exit:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from imagewarden import BankKind, CheckResult
+from imagewarden import BankKind, CheckResult, Match
 from imagewarden_eval import logos_run, metrics, report
 from imagewarden_eval.baselines import Textbook, opened
 from imagewarden_eval.datasets import Photograph, find_photographs, part, read_same_pictures, split
 from imagewarden_eval.errors import EvaluationError
-from imagewarden_eval.logo_files import read_logos
+from imagewarden_eval.logo_files import LogoFile, collected
 from imagewarden_eval.ordinary import Query, plan, reader
 from imagewarden_eval.progress import Progress
 from imagewarden_eval.service import Service, in_order, patiently, serving, wait_for_model
@@ -39,9 +39,10 @@ class Options:
     """What a run is asked: the command's options."""
 
     images: tuple[Path, ...]
-    logos: Path
+    logos: tuple[Path, ...]
     out: Path
     command: str
+    left_out_logos: tuple[Path, ...] = ()
     exclude: tuple[str, ...] = ()
     fitting_share: int = 6
     same_pictures: Path | None = None
@@ -66,8 +67,9 @@ def run(options: Options) -> dict[str, Any]:
     pictures = part(find_photographs(options.images, options.exclude), fitting=False, share=options.fitting_share)
     parts = split(pictures, options.references, read_same_pictures(options.same_pictures), options.seed)
     queries = plan(parts.others, options.queries)
+    logos = collected(options.logos, options.left_out_logos, options.brands)
     with serving(options.model_base_path) as service:
-        brands = _register(service, parts.references, options, progress)
+        brands = _register(service, parts.references, logos, options, progress)
         alarms = _alarms(service, parts.others, queries, options, progress)
         costs = {
             name: _cost(service, parts.others[: options.timed], len(parts.references), side, options.rounds, progress)
@@ -80,7 +82,8 @@ def run(options: Options) -> dict[str, Any]:
             options.seed,
             images=", ".join(str(one) for one in options.images),
             left_out=", ".join(options.exclude) or "nothing",
-            logos=str(options.logos),
+            logos=", ".join(map(str, options.logos)),
+            left_out_logos=", ".join(map(str, options.left_out_logos)) or "none",
             callers=f"{options.callers} for the alarms, one for the times",
         ),
         "pictures": len(parts.references),
@@ -92,7 +95,13 @@ def run(options: Options) -> dict[str, Any]:
     return record
 
 
-def _register(service: Service, references: Sequence[Photograph], options: Options, progress: Progress) -> int:
+def _register(
+    service: Service,
+    references: Sequence[Photograph],
+    logos: Sequence[LogoFile],
+    options: Options,
+    progress: Progress,
+) -> int:
     service.client.create_bank(PICTURES, BankKind.BANNED)
     service.client.create_bank(LOGOS, BankKind.BRAND)
     wait_for_model(service, references[0].path.read_bytes())
@@ -105,7 +114,6 @@ def _register(service: Service, references: Sequence[Photograph], options: Optio
     with progress.task("registering pictures", len(references)) as step:
         for _ in in_order(add, references, options.callers):
             step(1)
-    logos = logos_run.chosen(read_logos(options.logos), options.brands)
     taken, _ = logos_run.register(service, logos, options.callers, progress, LOGOS)
     return len(taken)
 
@@ -129,15 +137,7 @@ def _alarms(
             if answer.matches:
                 first = answer.matches[0]
                 by[f"{first.bank.removeprefix('banks/')}, {first.signal.name}"] += 1
-                found.append(
-                    {
-                        "picture": query.name,
-                        "matches": first.external_id,
-                        "bank": first.bank,
-                        "signal": first.signal.name,
-                        "score": round(first.score, 4),
-                    }
-                )
+                found.append({"picture": query.name, "matches": [_said(one) for one in answer.matches]})
     return {
         "queries": len(queries),
         "edited": sum(one.attack is not None for one in queries),
@@ -147,6 +147,17 @@ def _alarms(
         "proven_under": round(metrics.proven_rate(len(found), len(queries)), 6),
         "by": dict(by.most_common()),
         "each": found,
+    }
+
+
+def _said(match: Match) -> dict[str, Any]:
+    """A match with all that was compared of it, so that other thresholds can be tried on a report afterwards."""
+    return {
+        "entry": match.external_id,
+        "bank": match.bank,
+        "signal": match.signal.name,
+        "score": round(match.score, 4),
+        "evidence": {one.signal.name: round(one.value, 6) for one in match.evidence},
     }
 
 
@@ -252,8 +263,18 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     if ordinary["each"]:
         yield ""
         yield report.table(
-            ["picture", "matches", "signal", "score"],
-            [[one["picture"], one["matches"], one["signal"], one["score"]] for one in ordinary["each"]],
+            ["picture", "matches", "signal", "score", "evidence"],
+            [
+                [
+                    one["picture"],
+                    match["entry"],
+                    match["signal"],
+                    match["score"],
+                    ", ".join(f"{signal} {value:g}" for signal, value in match["evidence"].items()),
+                ]
+                for one in ordinary["each"]
+                for match in one["matches"]
+            ],
         )
     yield ""
     yield report.table(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imagewarden_eval.cli_common import run
+from imagewarden_eval.cli_common import LeftOutLogos, run
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +21,13 @@ def register(app: typer.Typer) -> None:
 def everyday(
     images: Annotated[list[Path], typer.Option(help="A folder of photographs; may be given again.")],
     logos: Annotated[
-        Path, typer.Option(help="The unpacked npm package @iconify-json/logos, or a folder of .svg files.")
+        list[Path],
+        typer.Option(
+            help="The unpacked npm package @iconify-json/logos, or a folder of .svg files; may be given again."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("eval-everyday"),
+    left_out_logos: LeftOutLogos = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave out names like this, such as 'Faces_easy/*'; may be given again.")
     ] = None,
@@ -53,7 +57,8 @@ def everyday(
         return running.run(
             running.Options(
                 images=tuple(images),
-                logos=logos,
+                logos=tuple(logos),
+                left_out_logos=tuple(left_out_logos or ()),
                 out=out,
                 command=shlex.join(["imagewarden", *sys.argv[1:]]),
                 exclude=tuple(exclude or ()),

@@ -108,6 +108,40 @@ def read_logos(folder: Path, redrawn: Path | None = None, *, measured: bool = Tr
     return found
 
 
+def chosen(logos: Sequence[LogoFile], count: int = 0) -> list[LogoFile]:
+    """So many of the logos, the same for the same logos; 0: all, in that order.
+
+    Not the first by name: families of brands of one company stand together there.
+    """
+    return sorted(logos, key=lambda one: hashlib.sha256(one.slug.encode()).digest())[: count or len(logos)]
+
+
+def collected(
+    folders: Sequence[Path], left_out: Sequence[Path] = (), count: int = 0, *, measured: bool = True
+) -> list[LogoFile]:
+    """Logos of several folders, one a brand: the first folder's in the order of `chosen`, then what others add.
+
+    Args:
+        folders: packages or folders, as `read_logos` takes; a brand's logo is the first one's that has the brand.
+        left_out: no brand that one of these has, as where a choice was made in view of them.
+        count: so many at most; 0: all.
+        measured: the brands to measure on; False: those to fit on.
+
+    Raises:
+        EvaluationError: a folder has no logos, or none is left.
+    """
+    known = {brand_of(slug) for folder in left_out for slug in drawings(folder)}
+    found: list[LogoFile] = []
+    for folder in folders:
+        new = [one for one in chosen(read_logos(folder, measured=measured)) if one.brand not in known]
+        known.update(one.brand for one in new)
+        found += new
+    if not found:
+        names = ", ".join(map(str, folders))
+        raise EvaluationError(f"no brand of {names} is left to {'measure' if measured else 'fit'} on; name more logos")
+    return found[: count or len(found)]
+
+
 def _preference(slug: str) -> tuple[bool, int, str]:
     return (not slug.endswith("-icon"), len(slug), slug)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import statistics
 import time
@@ -16,7 +15,7 @@ from imagewarden_eval import judging, metrics, panels, plots, report
 from imagewarden_eval.datasets import find_photographs, part
 from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.judging import Method
-from imagewarden_eval.logo_files import LogoFile, read_logos
+from imagewarden_eval.logo_files import LogoFile, chosen, read_logos
 from imagewarden_eval.logo_scenes import Drawn, Scene, make, plan
 from imagewarden_eval.progress import Progress
 from imagewarden_eval.service import Answer, Service, in_order, patiently, serving, wait_for_model
@@ -66,14 +65,6 @@ class Asked:
     def truths(self) -> list[str | None]:
         """The right brand of each scene."""
         return [None if one.logo is None else one.logo.brand for one in self.scenes]
-
-
-def chosen(logos: Sequence[LogoFile], count: int) -> list[LogoFile]:
-    """So many of the logos, the same for the same logos; 0: all, in that order.
-
-    Not the first by name: families of brands of one company stand together there.
-    """
-    return sorted(logos, key=lambda one: hashlib.sha256(one.slug.encode()).digest())[: count or len(logos)]
 
 
 def register(

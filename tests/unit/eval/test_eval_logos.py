@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagewarden_eval.datasets import Photograph
 from imagewarden_eval.errors import EvaluationError
-from imagewarden_eval.logo_files import LogoFile, brand_of, is_measured, read_logos
+from imagewarden_eval.logo_files import LogoFile, brand_of, collected, is_measured, read_logos
 from imagewarden_eval.logo_scenes import SCENE_SIDE, Scene, draw, make, plan
 
 DATA = Path(skimage.__file__).parent / "data"
@@ -61,6 +61,22 @@ def test_a_folder_of_drawings_may_have_a_second_hand(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(EvaluationError, match="neither"):
         read_logos(tmp_path / "empty")
+
+
+def test_logos_of_several_folders_are_one_a_brand_the_first_folders_first(tmp_path: Path) -> None:
+    names = [name for name in map("brand{}".format, range(80)) if is_measured(name)]
+    has = {"colour": names[:6], "mono": names[3:12], "seen": [f"{names[0]}-icon", names[8]]}
+    for folder, slugs in has.items():
+        (tmp_path / folder).mkdir()
+        for slug in slugs:
+            (tmp_path / folder / f"{slug}.svg").write_bytes(MAGENTA + folder.encode())
+    folders, left_out = [tmp_path / "colour", tmp_path / "mono"], [tmp_path / "seen"]
+    found = collected(folders, left_out)
+    assert {one.brand for one in found} == {*names[:12]} - {names[0], names[8]}
+    assert [one.svg.endswith(b"colour") for one in found] == [True] * 5 + [False] * 5
+    assert collected(folders, left_out, 7) == found[:7]
+    with pytest.raises(EvaluationError, match=r"no brand of .*mono is left to measure on"):
+        collected([tmp_path / "mono"], [tmp_path / "mono"])
 
 
 def test_a_drawing_is_cut_to_what_is_drawn() -> None:

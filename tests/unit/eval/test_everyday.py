@@ -62,7 +62,20 @@ def test_the_report_names_each_alarm_and_each_ratio() -> None:
             "rate": 1 / 3000,
             "proven_under": 0.0016,
             "by": {"pictures, LOCAL": 1},
-            "each": [{"picture": "x.jpg", "matches": "y.jpg", "bank": "banks/b", "signal": "LOCAL", "score": 19.5}],
+            "each": [
+                {
+                    "picture": "x.jpg",
+                    "matches": [
+                        {
+                            "entry": "y.jpg",
+                            "bank": "banks/b",
+                            "signal": "LOCAL",
+                            "score": 19.5,
+                            "evidence": {"LOCAL": 19.5, "COMBINED": 0.25},
+                        }
+                    ],
+                }
+            ],
         },
         "cost": {
             "as they are": {
@@ -77,6 +90,6 @@ def test_the_report_names_each_alarm_and_each_ratio() -> None:
     said = everyday.markdown(record)
     assert "1,000 banned pictures and 300 logos" in said
     assert "1 alarms, a rate of 3.33e-04 (under 1.60e-03 at 95%)" in said
-    assert "| x.jpg | y.jpg | LOCAL | 19.5 |" in said
+    assert "| x.jpg | y.jpg | LOCAL | 19.5 | LOCAL 19.5, COMBINED 0.25 |" in said
     assert "| as they are | 90.0 | 80.0 | 1.125 | 1.11, 1.13 |" in said
     assert "decode 2.0" in said
