@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from imagewarden_server import logs
 from imagewarden_server.app import App
@@ -62,7 +63,8 @@ def serve(
         raise typer.Exit(2)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        asyncio.run(_run(settings, model_base_path if embedded else None, ready_file))
+        # A quarter less of a small call than asyncio's own loop (docs/performance.md).
+        uvloop.run(_run(settings, model_base_path if embedded else None, ready_file))
     except (CatalogError, OSError, RuntimeError) as error:
         typer.echo(f"imagewarden serve: {error}", err=True)
         raise typer.Exit(1) from None

@@ -6,6 +6,7 @@ One `Metrics` a server, over a registry of its own, so that two servers in one p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -102,6 +103,21 @@ class Metrics:
             ["how"],
             registry=self.registry,
         )
+        # What is counted at every call is looked up once: the library makes texts of the labels, under a lock.
+        self._started, self._handled = cache(self.started.labels), cache(self.handled.labels)
+        self._handling, self._stage = cache(self.handling.labels), cache(self.stages.labels)
+        self._verdict, self._score = cache(self.verdicts.labels), cache(self.scores.labels)
+
+    def call_began(self, kind: str, service: str, method: str) -> None:
+        """One call that runs now."""
+        self._started(kind, service, method).inc()
+        self.in_flight.inc()
+
+    def call_ended(self, kind: str, service: str, method: str, code: str, seconds: float) -> None:
+        """The same call's end."""
+        self.in_flight.dec()
+        self._handling(kind, service, method).observe(seconds)
+        self._handled(kind, service, method, code).inc()
 
     def look(self, how: str) -> None:
         """One look at a picture that was taken, or not (a RecentObserver)."""
@@ -124,11 +140,11 @@ class Metrics:
     def checked(self, result: CheckResult) -> None:
         """One verdict."""
         for stage, seconds in result.timings.items():
-            self.stages.labels(stage).observe(seconds)
+            self._stage(stage).observe(seconds)
         kind = result.matches[0].bank.kind.value if result.matches else "none"
-        self.verdicts.labels(result.verdict.value, kind, result.action.name.lower()).inc()
+        self._verdict(result.verdict.value, kind, result.action.name.lower()).inc()
         for match in result.matches:
-            self.scores.labels(match.signal.value).observe(match.score)
+            self._score(match.signal.value).observe(match.score)
         for reason in result.undecided:
             self.undecided.labels(reason.code.value).inc()
 

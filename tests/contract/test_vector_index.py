@@ -50,14 +50,22 @@ class EntriesWithGraph(Entries):
     def add(self, keys: Sequence[int], vectors: Matrix) -> None:  # type: ignore[override]
         super().add(keys, vectors)
         if self.wants_graph:
-            self.adopt(UsearchVectorIndex.built(*self.rows(), self.dimensions))
+            self.adopt(self.graph_of(*self.rows()))
+
+
+class EntriesWithReducedGraph(EntriesWithGraph):
+    """Two views an entry, with a graph on half of their axes."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__(dimensions)
+        self._graph_axes = dimensions // 2
 
 
 Index = ExactVectorIndex | UsearchVectorIndex | Entries
 Make = Callable[[int], Index]
 
 
-@pytest.fixture(params=[ExactVectorIndex, UsearchVectorIndex, Entries, EntriesWithGraph])
+@pytest.fixture(params=[ExactVectorIndex, UsearchVectorIndex, Entries, EntriesWithGraph, EntriesWithReducedGraph])
 def kind(request: pytest.FixtureRequest) -> type[Index]:
     made: type[Index] = request.param
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -35,7 +35,7 @@ from imagewarden_server.matching.types import (
     UndecidedCode,
     Verdict,
 )
-from imagewarden_server.media import Digests, Header, PdqHash
+from imagewarden_server.media import Header, PdqHash
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -121,9 +121,8 @@ def stamp(value: datetime | None) -> Timestamp | None:
 
 def duration(seconds: float) -> Duration:
     """Seconds as a message."""
-    message = Duration()
-    message.FromTimedelta(timedelta(seconds=seconds))
-    return message
+    nanoseconds = round(seconds * 1e9)
+    return Duration(seconds=nanoseconds // 1_000_000_000, nanos=nanoseconds % 1_000_000_000)
 
 
 def on_undecided(value: types.Action.ValueType) -> Action | None:
@@ -311,9 +310,9 @@ def _undecided(value: Undecided) -> types.UndecidedReason:
     )
 
 
-def image_info(digests: Digests, header: Header | None, pdq: PdqHash | None) -> pb.ImageInfo:
+def image_info(sha256: bytes, header: Header | None, pdq: PdqHash | None) -> pb.ImageInfo:
     """What was read of the picture."""
-    info = pb.ImageInfo(sha256=digests.sha256.hex())
+    info = pb.ImageInfo(sha256=sha256.hex())
     if header is not None:
         info.format = header.format.value
         info.width, info.height, info.frames = header.width, header.height, header.frames
@@ -331,6 +330,6 @@ def check_response(result: CheckResult, revision: str) -> pb.CheckImageResponse:
         undecided_reasons=[_undecided(one) for one in result.undecided],
         revision=revision,
         model_version=result.model,
-        image=image_info(result.digests, result.header, result.pdq),
+        image=image_info(result.sha256, result.header, result.pdq),
         timings=[pb.StageTiming(stage=stage, duration=duration(time)) for stage, time in result.timings.items()],
     )

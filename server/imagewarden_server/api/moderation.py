@@ -165,7 +165,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             at_least_revision=self._revision(request.at_least_revision),
             deadline=self._deadline(context),
         )
-        logs.annotate(sha256=result.digests.sha256.hex(), results=len(result.results))
+        logs.annotate(sha256=result.sha256.hex(), results=len(result.results))
         return pb.SearchSimilarImagesResponse(
             results=[
                 pb.SimilarImage(
@@ -179,7 +179,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             ],
             revision=encode_revision(self._catalog_id, result.revision),
             model_version=result.model,
-            image=convert.image_info(result.digests, result.picture.header, result.picture.frames[0].pdq),
+            image=convert.image_info(result.sha256, result.picture.header, result.picture.frames[0].pdq),
         )
 
     def _revision(self, token: str) -> int | None:

@@ -9,12 +9,12 @@ import numpy as np
 
 from imagewarden_server.index import digests as digest_tables
 from imagewarden_server.index.digests import DigestTable
-from imagewarden_server.index.entry_vectors import GRAPH_FROM, EntryVectors, check_scale
+from imagewarden_server.index.entry_vectors import GRAPH_AXES, GRAPH_FROM, EntryVectors
 from imagewarden_server.index.errors import WrongShape
 from imagewarden_server.index.flat import FlatHammingIndex
 from imagewarden_server.index.local import LocalIndex
 from imagewarden_server.index.parts import HashPart, LocalPart, Part, VectorPart
-from imagewarden_server.index.vectors import check_vectors
+from imagewarden_server.index.vectors import check_scale, check_vectors
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, SignalType, VectorSpace
 from imagewarden_server.media import DRAWINGS, GREYS, SHAPES
@@ -97,7 +97,7 @@ class BankIndexes:
         """Add vectors that `check` has seen."""
         for place, group in _by_place(rows).items():
             if place not in self.vectors:
-                self.vectors[place] = EntryVectors(len(group[0].vector), GRAPH_FROM[place[0]])
+                self.vectors[place] = EntryVectors(len(group[0].vector), GRAPH_FROM[place[0]], GRAPH_AXES.get(place[0]))
             index = self.vectors[place]
             there = index.holds([row.key for row in group])
             fresh = list({row.key: row for row, held in zip(group, there, strict=True) if not held}.values())
@@ -165,7 +165,7 @@ class BankIndexes:
             ValueError: the part does not hold what it says.
         """
         if isinstance(part, VectorPart):
-            vectors = EntryVectors.of(part.arrays, part.dimensions, GRAPH_FROM[part.space])
+            vectors = EntryVectors.of(part.arrays, part.dimensions, GRAPH_FROM[part.space], GRAPH_AXES.get(part.space))
             if len(vectors) != part.count:
                 raise WrongShape(f"the part has {len(vectors)} vectors, and {part.count} were expected")
             self.vectors[part.space, part.model] = vectors

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagewarden_server.index.errors import DuplicateKey, WrongScale, WrongShape
-from imagewarden_server.index.graph import UsearchVectorIndex
+from imagewarden_server.index.errors import DuplicateKey, WrongShape
+from imagewarden_server.index.reduced import Graph, graph_of, stored_graph
 from imagewarden_server.index.scores import Best, best_of_each, best_queries, nearest_rows, widest_scores
 from imagewarden_server.index.sketch import QUERIES_FROM, Sketch, worthwhile
-from imagewarden_server.index.vectors import Arrays, Keys, Matrix, check_queries, check_vectors
+from imagewarden_server.index.vectors import Arrays, Keys, Matrix, check_queries, check_scale, check_vectors
 from imagewarden_server.matching.types import VectorSpace
 
 GRAPH_FROM: Mapping[VectorSpace, int] = {
@@ -38,11 +38,15 @@ SEMANTIC vectors are asked for by one query at a time, for which a graph is soon
 GRAPH_QUERIES = 16
 """How many queries, the first, are asked of a graph: those of the whole picture and of its largest windows."""
 
+GRAPH_AXES: Mapping[VectorSpace, int] = {VectorSpace.COPY: 128}
+"""On how many principal axes a graph is built: see `reduced`; of other spaces on all dimensions, as they come."""
+
 _GRAPH_NEAREST = 2
+_LEAST_NAMED = 100
+_TIMES_NAMED = 4
 _LEAST_ROOM = 16
 _GROWTH = 1.5
 
-Scales = NDArray[np.float32]
 _COLUMNS: Mapping[str, type] = {
     "keys": np.int64,
     "entries": np.int64,
@@ -61,17 +65,20 @@ class EntryVectors:
     Args:
         dimensions: of the vectors.
         graph_from: beyond how many vectors a graph is wanted.
+        graph_axes: on how many principal axes it is built; None: on all dimensions.
     """
 
-    def __init__(self, dimensions: int, graph_from: int) -> None:
+    def __init__(self, dimensions: int, graph_from: int, graph_axes: int | None = None) -> None:
         self._dimensions = dimensions
         self._graph_from = graph_from
-        self._graph: UsearchVectorIndex | None = None
+        self._graph_axes = graph_axes
+        self._graph: Graph | None = None
         self._matrix: Matrix = np.empty((_LEAST_ROOM, dimensions), np.float32)
         self._columns: dict[str, NDArray[Any]] = {name: np.empty(_LEAST_ROOM, kind) for name, kind in _COLUMNS.items()}
         self._count = 0
         self._removed = 0
         self._starts: NDArray[np.intp] = np.empty(0, np.intp)
+        self._ascending = True
         self._sketch: Sketch | None = None
 
     @property
@@ -209,7 +216,8 @@ class EntryVectors:
         self._find_starts()
 
     def _find_starts(self) -> None:
-        entries = self._column("entries")
+        entries, keys = self._column("entries"), self._column("keys")
+        self._ascending = bool((keys[1:] > keys[:-1]).all())
         self._starts = np.flatnonzero(np.concatenate([[True], entries[1:] != entries[:-1]])) if len(entries) else _NONE
 
     def remove(self, keys: Sequence[int]) -> None:
@@ -237,7 +245,11 @@ class EntryVectors:
         live = self._column("live")
         return keys[live], vectors[live]
 
-    def adopt(self, graph: UsearchVectorIndex) -> None:
+    def graph_of(self, keys: Keys, vectors: Matrix) -> Graph:
+        """A graph of what `rows` gave; to be called without the lock, since it takes long."""
+        return graph_of(keys, vectors, self._graph_axes)
+
+    def adopt(self, graph: Graph) -> None:
         """Take a graph that was built of this index's `rows` a while ago, brought to what the index holds now."""
         keys, vectors = self.rows()
         graph.remove(np.setdiff1d(graph.keys, keys).tolist())
@@ -257,9 +269,27 @@ class EntryVectors:
         if not len(self):
             return [_NO_KEYS] * len(queries), [np.empty(0, np.float32)] * len(queries)
         if self._graph is not None:
-            return self._graph.search(queries, k)
+            named = self._graph.search(queries, max(_LEAST_NAMED, _TIMES_NAMED * k))[0]
+            found = [self._nearest_of(keys, query, k) for keys, query in zip(named, queries, strict=True)]
+            return [keys for keys, _ in found], [cosines for _, cosines in found]
         matrix, keys, live = self._matrix[: self._count], self._column("keys"), self._column("live")
         return nearest_rows(matrix, keys, live if self._removed else None, queries, min(k, len(self)))
+
+    def _nearest_of(self, keys: Keys, query: NDArray[np.float32], k: int) -> tuple[Keys, Matrix]:
+        """The k of these keys that are nearest to a query, exactly."""
+        rows = self._rows_with(keys)
+        cosines = np.clip(self._matrix[rows] @ query, -1.0, 1.0)
+        order = np.argsort(-cosines, kind="stable")[:k]
+        return self._column("keys")[rows[order]], cosines[order]
+
+    def _rows_with(self, keys: Keys) -> NDArray[np.intp]:
+        """The rows of keys that are here."""
+        held = self._column("keys")
+        if not self._ascending:
+            return np.flatnonzero(np.isin(held, keys))
+        places = np.minimum(np.searchsorted(held, keys), len(held) - 1)
+        there: NDArray[np.intp] = places[held[places] == keys]
+        return there
 
     def find_entries(self, queries: Matrix, k: int) -> Best:
         """The k entries with the best scores over all their views and all queries, the best first.
@@ -273,8 +303,7 @@ class EntryVectors:
         if self._graph is not None:
             # A few more than are asked for: a graph ranks by cosine, and entries are ranked by their own scales.
             found = np.concatenate(self._graph.search(queries[:GRAPH_QUERIES], _GRAPH_NEAREST * k)[0])
-            near = np.unique(self._column("entries")[np.isin(self._column("keys"), found)])
-            return self.score_entries(near, queries).first(k)
+            return self.score_entries(self._column("entries")[self._rows_with(found)], queries).first(k)
         if self._sketch is not None and len(queries) >= QUERIES_FROM:
             rough = self._live_scores(self._sketch.rows, self._sketch.queries(queries))
             rows, _ = self._rows_of(worthwhile(np.maximum.reduceat(rough, self._starts), k))
@@ -301,8 +330,9 @@ class EntryVectors:
         check_queries(queries, 1, self._dimensions)
         if not len(queries) or not len(self):
             return Best.none()
-        firsts = self._column("entries")[self._starts]
-        rows, _ = self._rows_of(np.flatnonzero(np.isin(firsts, np.asarray(entries, np.int64))))
+        firsts, wanted = self._column("entries")[self._starts], np.unique(np.asarray(entries, np.int64))
+        places = np.minimum(np.searchsorted(firsts, wanted), len(firsts) - 1)
+        rows, _ = self._rows_of(places[firsts[places] == wanted])
         return self._settled(rows[self._column("live")[rows]], queries)
 
     def _rows_of(self, groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -332,14 +362,14 @@ class EntryVectors:
         return held
 
     @classmethod
-    def of(cls, arrays: Arrays, dimensions: int, graph_from: int) -> EntryVectors:
+    def of(cls, arrays: Arrays, dimensions: int, graph_from: int, graph_axes: int | None = None) -> EntryVectors:
         """An index of what `arrays` gave.
 
         Raises:
             ValueError: the arrays are not of such an index. A graph whose bytes were changed may kill the process: its
                 digest is checked before.
         """
-        made = cls(dimensions, graph_from)
+        made = cls(dimensions, graph_from, graph_axes)
         vectors = arrays["vectors"]
         count = len(vectors)
         check_vectors(vectors, count, dimensions)
@@ -357,24 +387,9 @@ class EntryVectors:
         made._sketch = Sketch.of(vectors)
         made._find_starts()
         if "graph" in arrays:
-            made._graph = UsearchVectorIndex.of(arrays, dimensions)
+            made._graph = stored_graph(arrays, dimensions)
         return made
 
 
 _NO_KEYS: Keys = np.empty(0, np.int64)
 _NONE: NDArray[np.intp] = np.empty(0, np.intp)
-
-
-def check_scale(means: Scales, deviations: Scales) -> None:
-    """Refuse a scale that would make a score of nothing, or of everything.
-
-    Raises:
-        WrongScale: a mean is not finite, or a deviation not finite and positive.
-    """
-    good = np.isfinite(means) & np.isfinite(deviations) & (deviations > 0)
-    if not good.all():
-        wrong = int(np.flatnonzero(~good)[0])
-        raise WrongScale(
-            f"vector {wrong} of those given has mean {means[wrong]} and deviation {deviations[wrong]}: a finite and a "
-            "positive number were expected"
-        )

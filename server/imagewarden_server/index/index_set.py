@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from imagewarden_server.index.bank import BankIndexes
 from imagewarden_server.index.errors import RevisionGap
-from imagewarden_server.index.graph import UsearchVectorIndex
 from imagewarden_server.index.locking import ReadersWriterLock
 from imagewarden_server.index.parts import HashPart, IndexInfo, Part
 from imagewarden_server.index.scores import Best
@@ -126,11 +125,26 @@ class IndexSet:
                 self._banks[bank].remove_locals(local_rows)
 
     def compact(self) -> int:
-        """Build the graphs that large indexes want, and those of which more than half is removed, beside all else.
+        """Build what large indexes want beside all else: graphs of vectors, and one segment of many local ones.
 
         Returns:
             How many were built.
         """
+        return self._merge_locals() + self._build_graphs()
+
+    def _merge_locals(self) -> int:
+        with self._lock.read():
+            wanted = [one for held in self._banks.values() for one in held.locals.values() if one.wants_merging]
+        built = 0
+        for index in wanted:
+            with self._lock.read():
+                make = index.merging()
+            take = make()
+            with self._lock.write():
+                built += take()
+        return built
+
+    def _build_graphs(self) -> int:
         with self._lock.read():
             wanted = [
                 (bank, place, index)
@@ -142,7 +156,7 @@ class IndexSet:
         for bank, place, index in wanted:
             with self._lock.read():
                 keys, vectors = index.rows()
-            graph = UsearchVectorIndex.built(keys, vectors, index.dimensions)
+            graph = index.graph_of(keys, vectors)
             with self._lock.write():
                 # The bank may be gone meanwhile, or have begun a new index.
                 if bank in self._banks and self._banks[bank].vectors.get(place) is index:
@@ -152,10 +166,10 @@ class IndexSet:
 
     # ----------------------------------------------------------------------------------------------------- searches
 
-    def find_digests(self, banks: Sequence[int], digests: Sequence[HashSignal]) -> list[Hit]:
-        """Equal digests in the given banks; Hit.query is the place in `digests`."""
+    def find_digests(self, banks: Sequence[int], digests: Sequence[HashSignal], *, wait: bool = True) -> list[Hit]:
+        """Equal digests in the given banks; Hit.query is the place in `digests`. Raises WouldWait."""
         hits: list[Hit] = []
-        with self._lock.read():
+        with self._lock.read(wait=wait):
             for bank in self._held(banks):
                 for place, digest in enumerate(digests):
                     table = bank.digests.get(digest.type)

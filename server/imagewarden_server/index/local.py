@@ -10,7 +10,7 @@ ECCV 2008). The query's mirror image votes too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.index.errors import DuplicateKey, WrongShape
+from imagewarden_server.index.postings import Postings
 from imagewarden_server.index.vocabulary import Vocabulary, load_vocabulary
 from imagewarden_server.media.local import DESCRIPTOR_SIZE, mirrored
 from imagewarden_server.media.types import LocalFeatures
@@ -38,6 +39,15 @@ _OCTAVE = 2.0
 
 _SMALL = 64
 """Segments of fewer sets than this are made anew with each addition."""
+
+_AT_ONCE = 2_048
+"""No addition makes a segment of more sets than this out of others: checks wait meanwhile. See `LocalIndex.merge`."""
+
+_MOST_SEGMENTS = 4
+"""More segments than this are wanted in one, beside all else."""
+
+_MOST_VOTED = 2_048
+"""So many sets are asked how far their votes agree."""
 
 _WEIGHT = np.exp(-((np.arange(65) / _SIGMA) ** 2)).astype(np.float32)
 
@@ -70,23 +80,6 @@ class Question:
     mirrored: _Side
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Segment:
-    """Postings of the sets in places [first, last), by word: those of word w are [begins[w], begins[w + 1])."""
-
-    first: int
-    last: int
-    begins: NDArray[np.int64]
-    places: NDArray[np.int32]
-    signatures: NDArray[np.uint64]
-    poses: NDArray[np.float32]
-    """float32 [n, 2]: orientation and size as the bins count them."""
-
-    @property
-    def nbytes(self) -> int:
-        return self.begins.nbytes + self.places.nbytes + self.signatures.nbytes + self.poses.nbytes
-
-
 class LocalIndex:
     """Local features by key; votes may run beside each other, changes alone: the holder locks."""
 
@@ -97,8 +90,9 @@ class LocalIndex:
         self._sets: list[_Set | None] = []
         self._place: dict[int, int] = {}
         self._of_entry: dict[int, list[int]] = {}
-        self._segments: list[_Segment] = []
+        self._segments: list[Postings] = []
         self._live = np.zeros(0, np.bool_)
+        self._renumbered = 0
 
     def __len__(self) -> int:
         """How many sets it holds."""
@@ -162,6 +156,7 @@ class LocalIndex:
             kept = [one for one in self._sets if one is not None]
             self._sets, self._segments, self._live = [], [], np.zeros(0, np.bool_)
             self._place, self._of_entry = {}, {}
+            self._renumbered += 1
             self._append(kept)
 
     def question(self, features: LocalFeatures) -> Question:
@@ -261,20 +256,45 @@ class LocalIndex:
             before = self._segments[-1]
             if before.last - before.first > max(_SMALL, 2 * (len(self._sets) - first)):
                 break
+            if len(self._sets) - before.first > _AT_ONCE:
+                break
             first = self._segments.pop().first
-        self._segments.append(self._segment(first, len(self._sets)))
+        self._segments.append(self._segment(self._sets[first:], first))
 
-    def _segment(self, first: int, last: int) -> _Segment:
-        held = [(place, one) for place, one in enumerate(self._sets[first:last], first) if one is not None]
+    @property
+    def wants_merging(self) -> bool:
+        """Whether there are many segments: see `merging`."""
+        return len(self._segments) > _MOST_SEGMENTS
+
+    def merging(self) -> Callable[[], Callable[[], bool]]:
+        """What makes one segment of all that are here, and may run without the lock; what takes it, with the lock.
+
+        The latter answers whether the segment was taken: not where sets have other places by then.
+        """
+        sets, renumbered = list(self._sets), self._renumbered
+
+        def make() -> Callable[[], bool]:
+            made = self._segment(sets, 0)
+            return lambda: self._take(made, renumbered)
+
+        return make
+
+    def _take(self, segment: Postings, renumbered: int) -> bool:
+        later = [one for one in self._segments if one.last > segment.last]
+        if self._renumbered != renumbered or any(one.first < segment.last for one in later):
+            return False
+        self._segments = [segment, *later]
+        return True
+
+    def _segment(self, sets: Sequence[_Set | None], first: int) -> Postings:
+        held = [(place, one) for place, one in enumerate(sets, first) if one is not None]
         words = _joined([one.words for _, one in held], np.empty(0, np.uint16))
-        order = np.argsort(words, kind="stable")
-        begins = np.searchsorted(words[order], np.arange(self._vocabulary.words + 1))
         places = np.repeat(
             np.array([place for place, _ in held], np.int32), np.array([len(one.words) for _, one in held], np.int64)
         )
         points = _joined([one.features.points for _, one in held], np.empty((0, 4), np.float32))
         signatures = _joined([one.signatures for _, one in held], np.empty(0, np.uint64))
-        return _Segment(first, last, begins.astype(np.int64), places[order], signatures[order], _poses(points)[order])
+        return Postings.of(first, first + len(sets), words, places, signatures, _poses(points), self._vocabulary.words)
 
     def _words(self, features: LocalFeatures) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
         """The word and the signature of each descriptor; zeros where nothing votes for them."""
@@ -292,18 +312,12 @@ class LocalIndex:
 
     def _votes(self, side: _Side) -> NDArray[np.float32]:
         """Votes for all places."""
-        words, signatures, poses = side.words, side.signatures.ravel(), side.poses
-        voters = np.repeat(np.arange(len(words)), ASSIGNED)
+        words, signatures, poses = side.words.ravel(), side.signatures.ravel(), side.poses
+        voters = np.repeat(np.arange(len(side.words)), ASSIGNED)
         found: list[tuple[NDArray[Any], ...]] = []
         for segment in self._segments:
-            begins = segment.begins[words.ravel()]
-            lengths = segment.begins[words.ravel() + 1] - begins
-            rows = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
-            bits = np.bitwise_count(segment.signatures[rows] ^ np.repeat(signatures, lengths))
-            near = np.flatnonzero(bits <= RADIUS)
-            rows = rows[near]
-            asked = np.repeat(np.arange(len(signatures)), lengths)[near]
-            weight = _WEIGHT[bits[near]] * self._vocabulary.idf[words.ravel()[asked]] ** 2
+            asked, rows, bits = segment.near(words, signatures, RADIUS)
+            weight = _WEIGHT[bits] * self._vocabulary.idf[words[asked]] ** 2
             found.append((voters[asked], segment.places[rows], weight, segment.poses[rows]))
         voter, place, weight, pose = (np.concatenate(part) for part in zip(*found, strict=True))
         alive = self._live[place]
@@ -321,6 +335,14 @@ class LocalIndex:
     ) -> NDArray[np.float32]:
         """The most votes for each place that agree on turn and scale, to two bins of each."""
         there, compact = np.unique(place, return_inverse=True)
+        if len(there) > _MOST_VOTED:
+            # Those with the most votes in all: others have hardly more that agree.
+            total = np.bincount(compact, weight)
+            chosen = np.zeros(len(there), np.bool_)
+            chosen[np.argpartition(total, -_MOST_VOTED)[-_MOST_VOTED:]] = True
+            kept = chosen[compact]
+            there, compact = np.unique(place[kept], return_inverse=True)
+            weight, pose = weight[kept], pose[kept]
         turn = np.floor(pose[:, 0]).astype(np.int64) % _TURNS
         scale = np.clip(np.floor(pose[:, 1]).astype(np.int64) + _SCALES // 2, 0, _SCALES - 1)
         cell = (compact * _TURNS + turn) * _SCALES + scale

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from imagewarden_server.matching.ports import WouldWait
+
 
 class ReadersWriterLock:
     """Writers first: a stream of checks cannot hold a ban back.
@@ -23,10 +25,16 @@ class ReadersWriterLock:
         self._writers_waiting = 0
 
     @contextmanager
-    def read(self) -> Iterator[None]:
-        """Hold the lock beside other readers."""
+    def read(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the lock beside other readers.
+
+        Raises:
+            WouldWait: a writer has it or is next, and `wait` is unset.
+        """
         with self._condition:
             while self._writing or self._writers_waiting:
+                if not wait:
+                    raise WouldWait
                 self._condition.wait()
             self._readers += 1
         try:

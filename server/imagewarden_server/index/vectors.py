@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imagewarden_server.index.errors import DuplicateKey, NotUnitVector, WrongShape
+from imagewarden_server.index.errors import DuplicateKey, NotUnitVector, WrongScale, WrongShape
 
 Matrix = NDArray[np.float32]
 Keys = NDArray[np.int64]
@@ -102,6 +102,24 @@ def check_vectors(vectors: Matrix, count: int, dimensions: int) -> None:
     wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= UNIT_TOLERANCE))  # NaN compares False, and is refused with the rest
     if len(wrong):
         raise NotUnitVector(f"vector {wrong[0]} has norm {norms[wrong[0]]}, and 1 was expected")
+
+
+Scales = NDArray[np.float32]
+
+
+def check_scale(means: Scales, deviations: Scales) -> None:
+    """Refuse a scale that would make a score of nothing, or of everything.
+
+    Raises:
+        WrongScale: a mean is not finite, or a deviation not finite and positive.
+    """
+    good = np.isfinite(means) & np.isfinite(deviations) & (deviations > 0)
+    if not good.all():
+        wrong = int(np.flatnonzero(~good)[0])
+        raise WrongScale(
+            f"vector {wrong} of those given has mean {means[wrong]} and deviation {deviations[wrong]}: a finite and a "
+            "positive number were expected"
+        )
 
 
 def check_keys(index: VectorIndex, keys: Sequence[int]) -> None:

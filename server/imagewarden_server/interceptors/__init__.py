@@ -1,4 +1,4 @@
-"""A class for each concern, for all four kinds of calls; `chain` has their order, outermost first."""
+"""A class for each concern, for all four kinds of calls; `chain` has their order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import grpc
 
 from imagewarden_server.interceptors.admission import Admission
 from imagewarden_server.interceptors.around import Concerns
-from imagewarden_server.interceptors.errors import Errors
+from imagewarden_server.interceptors.errors import answer
 from imagewarden_server.interceptors.logging import LogLine
 from imagewarden_server.interceptors.metrics import Counts
 from imagewarden_server.interceptors.request_id import RequestId
@@ -24,4 +24,5 @@ def chain(
     so that they see the code that the caller sees; admission stands inside, so that a refused call is counted, logged
     and answered as any other error.
     """
-    return (Concerns(RequestId(), Counts(metrics), LogLine(), Errors(), Admission(max_concurrent_calls, serving)),)
+    outside = (RequestId(), Counts(metrics), LogLine())
+    return (Concerns(outside, answer, (Admission(max_concurrent_calls, serving),)),)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from imagewarden_server.interceptors.around import Call, Concern
 from imagewarden_server.matching.errors import NotServing, Overloaded
@@ -17,11 +16,9 @@ class Admission(Concern):
         self._serving = serving
         self._running = 0
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    def begin(self, call: Call) -> None:
         """Admit or refuse."""
         if call.infrastructure:
-            yield
             return
         if not self._serving():
             raise NotServing("the server is starting or stopping; try again, or ask another replica")
@@ -30,7 +27,8 @@ class Admission(Concern):
                 f"the server runs {self._running} calls at once, as many as it takes; try again a little later"
             )
         self._running += 1
-        try:
-            yield
-        finally:
+
+    def end(self, call: Call, begun: None, error: BaseException | None) -> None:  # noqa: ARG002 -- as every concern is told
+        """Give the place back."""
+        if not call.infrastructure:
             self._running -= 1

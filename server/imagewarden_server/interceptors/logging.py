@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
 from imagewarden_server import logs
 from imagewarden_server.interceptors.around import Call, Concern
@@ -14,28 +13,21 @@ from imagewarden_server.interceptors.codes import ended_with
 class LogLine(Concern):
     """Writes the line; servicers add to it with `logs.annotate`."""
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        """Collect, run, write."""
+    def begin(self, call: Call) -> tuple[dict[str, Any], float]:  # noqa: ARG002 -- as every concern is told
+        """Collect: what the line has beside, and the beginning in seconds of `time.perf_counter`."""
+        return logs.open_call(), time.perf_counter()
+
+    def end(self, call: Call, begun: tuple[dict[str, Any], float], error: BaseException | None) -> None:
+        """Write, unless it is health or reflection."""
         if call.infrastructure:
-            yield
             return
-        fields = logs.open_call()
-        begin = time.perf_counter()
-        ended: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:  # a passed deadline is a CancelledError, which is no Exception
-            ended = error
-            raise
-        finally:
-            code = ended_with(call.context, ended)
-            logs.logger().info(
-                "call",
-                service=call.service,
-                method=call.method,
-                code=code.name,
-                seconds=round(time.perf_counter() - begin, 6),
-                peer=call.context.peer(),
-                **fields,
-            )
+        fields, began = begun
+        logs.logger().info(
+            "call",
+            service=call.service,
+            method=call.method,
+            code=ended_with(call.context, error).name,
+            seconds=round(time.perf_counter() - began, 6),
+            peer=call.context.peer(),
+            **fields,
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from imagewarden_server.interceptors.around import Call, Concern
 from imagewarden_server.interceptors.codes import ended_with
@@ -17,20 +15,12 @@ class Counts(Concern):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        """Count the beginning, the end and the time."""
-        labels = (call.kind, call.service, call.method)
-        self._metrics.started.labels(*labels).inc()
-        self._metrics.in_flight.inc()
-        begin = time.perf_counter()
-        ended: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:  # a passed deadline is a CancelledError, which is no Exception
-            ended = error
-            raise
-        finally:
-            self._metrics.in_flight.dec()
-            self._metrics.handling.labels(*labels).observe(time.perf_counter() - begin)
-            self._metrics.handled.labels(*labels, ended_with(call.context, ended).name).inc()
+    def begin(self, call: Call) -> float:
+        """Count the beginning; when that is, in seconds of `time.perf_counter`."""
+        self._metrics.call_began(call.kind, call.service, call.method)
+        return time.perf_counter()
+
+    def end(self, call: Call, begun: float, error: BaseException | None) -> None:
+        """Count the end and the time."""
+        code = ended_with(call.context, error).name
+        self._metrics.call_ended(call.kind, call.service, call.method, code, time.perf_counter() - begun)

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from imagewarden_server import media
 from imagewarden_server.matching.content import ContentComparer
 from imagewarden_server.matching.embedder import Embedder
+from imagewarden_server.matching.glance import Glance, glance
 from imagewarden_server.matching.lookup import Lookup
-from imagewarden_server.matching.pictures import Workers, digest_signals, pdq_usable, require_bytes
-from imagewarden_server.matching.policy import decide
-from imagewarden_server.matching.ports import Catalog, SearchIndex
+from imagewarden_server.matching.pictures import Workers, digest_signals, require_bytes
+from imagewarden_server.matching.policy import PDQ_MIN_QUALITY, decide
+from imagewarden_server.matching.ports import Catalog, SearchIndex, WouldWait
 from imagewarden_server.matching.recent import Recent, RecentObserver, Recognised
 from imagewarden_server.matching.revisions import Follower
-from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode, Verdict
+from imagewarden_server.matching.types import Action, HashSignal, Match, SignalType, Undecided, UndecidedCode, Verdict
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk
-from imagewarden_server.media import Digests, Header, Limits, MediaError, MediaProblem, PdqHash, Picture
+from imagewarden_server.media import Header, Limits, MediaProblem, PdqHash, Picture
 
 _PIXEL_SIGNALS = (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL)
 _ALL_SIGNALS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5, *_PIXEL_SIGNALS)
@@ -29,12 +30,16 @@ _ALL_SIGNALS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5, *_PIXEL_SIGN
 # A check that must wait for a revision gives this share of its time to the wait, and looks with the rest.
 _WAIT_SHARE = 0.5
 
+# So many bytes are digested in a tenth of a millisecond.
+_AT_ONCE_BYTES = 128 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """One explained verdict.
 
     Attributes:
+        sha256: of the file.
         pdq: of the first frame; None where the picture was not decoded.
         model: the label of the model whose vectors were compared; empty where none was asked.
         timings: seconds a stage, in the order they ran.
@@ -46,7 +51,7 @@ class CheckResult:
     undecided: tuple[Undecided, ...]
     revision: int
     model: str
-    digests: Digests
+    sha256: bytes
     header: Header | None
     pdq: PdqHash | None
     timings: Mapping[str, float]
@@ -87,7 +92,10 @@ class Checker:
         require_bytes(request.image)
         behind = await self._reach(request)
         revision = self._index.revision
-        walk, digests = await self._workers.run(self._compare_digests, request)
+        known = self._known_file(request)
+        if known is None:
+            known = await self._workers.run(self._compare_digests, request)
+        walk, sha256 = known
         if behind:
             walk.say(
                 UndecidedCode.REVISION_BEHIND,
@@ -96,7 +104,7 @@ class Checker:
                 _ALL_SIGNALS,
             )
         if not walk.decided:
-            await self._recent.see(walk, self._known_by(walk, digests, revision), lambda: self._look_at_pixels(walk))
+            await self._recent.see(walk, self._known_by(walk, sha256, revision), lambda: self._look_at_pixels(walk))
         with walk.stage("policy"):
             on_undecided = request.on_undecided or self._on_undecided
             verdict, action, matches = decide(walk.matches, walk.undecided, on_undecided)
@@ -107,20 +115,46 @@ class Checker:
             undecided=tuple(walk.undecided),
             revision=revision,
             model=walk.model,
-            digests=digests,
+            sha256=sha256,
             header=walk.header,
             pdq=walk.pdq,
             timings=walk.timings,
         )
 
-    def _compare_digests(self, request: CheckRequest) -> tuple[Walk, Digests]:
-        """The first steps, on one thread: a known file's check is over in less time than threads take to hand it on."""
-        walk = Walk(request, self._lookup.scope(request.banks))
+    def _known_file(self, request: CheckRequest) -> tuple[Walk, bytes] | None:
+        """A small file whose SHA-256 blocks it, where nothing must be waited for; None: a worker has to look.
+
+        On the event loop: it takes less time than to hand it to a thread does (ADR 16).
+        """
+        if len(request.image) > _AT_ONCE_BYTES:
+            return None
+        try:
+            walk = Walk(request, self._lookup.scope(request.banks, wait=False))
+            sha256 = self._compare_sha256(walk, wait=False)
+        except WouldWait:
+            return None
+        return (walk, sha256) if walk.decided else None
+
+    def _compare_sha256(self, walk: Walk, *, wait: bool = True) -> bytes:
         with walk.stage("digest"):
-            digests = media.digest(request.image)
+            sha256 = media.sha256(walk.request.image)
         with walk.stage("digest_search"):
-            walk.exact = self._lookup.digests(walk.scope, digest_signals(digests))
-        return walk, digests
+            walk.exact = self._lookup.digests(walk.scope, (HashSignal(SignalType.SHA256, sha256),), wait=wait)
+        return sha256
+
+    def _compare_digests(self, request: CheckRequest) -> tuple[Walk, bytes]:
+        """The first steps, on one thread: a known file's check is over in less time than threads take to hand it on.
+
+        SHA-1 and MD5 take three times as long as SHA-256, and are asked where that does not decide alone.
+        """
+        walk = Walk(request, self._lookup.scope(request.banks))
+        sha256 = self._compare_sha256(walk)
+        if not walk.decided and self._lookup.compares_weak_digests(walk.scope):
+            with walk.stage("digest"):
+                digests = digest_signals(media.digest(request.image))
+            with walk.stage("digest_search"):
+                walk.exact = self._lookup.digests(walk.scope, digests)
+        return walk, sha256
 
     async def _reach(self, request: CheckRequest) -> bool:
         """Wait for the asked revision; whether the index stayed behind it."""
@@ -129,20 +163,39 @@ class Checker:
         until = time.monotonic() + (request.deadline - time.monotonic()) * _WAIT_SHARE
         return not await self._follower.reach(request.at_least_revision, until)
 
-    def _known_by(self, walk: Walk, digests: Digests, revision: int) -> Recognised | None:
+    def _known_by(self, walk: Walk, sha256: bytes, revision: int) -> Recognised | None:
         """By what a check of the same is known while nothing has changed; None where no model answers."""
         model, request = self._embedder.model, walk.request
         if model is None:
             return None
         asked = (request.banks, request.exhaustive, request.thorough, request.max_matches)
-        return Recognised(revision, model.label, digests.sha256, asked)
+        return Recognised(revision, model.label, sha256, asked)
 
     async def _look_at_pixels(self, walk: Walk) -> None:
-        """Decode, then compare PDQ, then content, each only where something in scope has it."""
-        picture = await self._decode(walk)
-        if picture is None:
+        """Decode and compare PDQ, then content, each only where something in scope has it."""
+        try:
+            seen = await walk.within(
+                self._workers.run(glance, self._lookup, walk.scope, walk.request.image, self._limits)
+            )
+        except DeadlineInStage:
+            walk.out_of_time("decoding and the PDQ search", _PIXEL_SIGNALS)
             return
+        walk.took(seen.seconds)
+        if seen.problem is not None:
+            over = seen.problem.problem is MediaProblem.OVER_LIMITS
+            code = UndecidedCode.OVER_LIMITS if over else UndecidedCode.UNDECODABLE
+            walk.say(code, f"{seen.problem.message}; only the digests were compared", _PIXEL_SIGNALS)
+        if seen.picture is None:
+            return
+        self._note(walk, seen, seen.picture)
+        if not walk.decided:
+            await self._content.compare(walk)
+
+    def _note(self, walk: Walk, seen: Glance, picture: Picture) -> None:
+        """What the first look at the pixels gave."""
         walk.header, walk.frames, walk.pdq = picture.header, picture.frames, picture.frames[0].pdq
+        walk.hashes, walk.hash_frames = seen.hashes, seen.hash_frames
+        walk.candidates, walk.pictured = seen.candidates, list(seen.matches)
         if picture.header.frames > len(picture.frames):
             walk.say(
                 UndecidedCode.OVER_LIMITS,
@@ -150,43 +203,10 @@ class Checker:
                 "at the rest, or raise IMAGEWARDEN_MAX_FRAMES",
                 _PIXEL_SIGNALS,
             )
-        await self._compare_pdq(walk)
-        if not walk.decided:
-            await self._content.compare(walk)
-
-    async def _decode(self, walk: Walk) -> Picture | None:
-        try:
-            with walk.stage("decode"):
-                return await walk.within(self._workers.run(media.decode, walk.request.image, self._limits))
-        except MediaError as error:
-            over = error.problem is MediaProblem.OVER_LIMITS
-            code = UndecidedCode.OVER_LIMITS if over else UndecidedCode.UNDECODABLE
-            walk.say(code, f"{error.message}; only the digests were compared", _PIXEL_SIGNALS)
-        except DeadlineInStage:
-            walk.out_of_time("decoding", _PIXEL_SIGNALS)
-        return None
-
-    async def _compare_pdq(self, walk: Walk) -> None:
-        if not self._lookup.compares_pdq(walk.scope):
-            return
-        usable = [frame for frame in walk.frames if pdq_usable(frame)]
-        if len(usable) < len(walk.frames):
-            worst = min(frame.pdq.quality for frame in walk.frames)
+        if seen.plainest is not None:
             walk.say(
                 UndecidedCode.TOO_PLAIN,
-                f"the picture has too little structure for PDQ (quality {worst} of 100, at least 50 is needed); "
-                "have a person look, or compare by digest alone",
+                f"the picture has too little structure for PDQ (quality {seen.plainest} of 100, at least "
+                f"{PDQ_MIN_QUALITY} is needed); have a person look, or compare by digest alone",
                 (SignalType.PDQ,),
             )
-        if not usable:
-            return
-        walk.hashes = [bits for frame in usable for bits in frame.turned]
-        walk.hash_frames = [frame.index for frame in usable for _ in frame.turned]
-        try:
-            with walk.stage("pdq_search"):
-                walk.candidates.note(
-                    await walk.within(self._workers.run(self._lookup.pdq, walk.scope, walk.hashes, walk.hash_frames))
-                )
-                walk.pictured = await self._workers.run(self._lookup.matches, walk.scope, walk.candidates)
-        except DeadlineInStage:
-            walk.out_of_time("the PDQ search", (SignalType.PDQ,))

@@ -45,11 +45,17 @@ class ContentComparer:
 
         Local features are extracted and looked up while the model works: its pass is the longest of all stages.
         """
-        beside: asyncio.Task[_Local | None] | None = None
-        if self._lookup.compares_local(walk.scope, media.EXTRACTOR):
-            beside = asyncio.create_task(self._look_up_local(walk))
+        spaces = {
+            space: models
+            for space in (VectorSpace.COPY, VectorSpace.LOGO)
+            if (models := self._lookup.models(walk.scope, space))
+        }
+        by_local = self._lookup.compares_local(walk.scope, media.EXTRACTOR)
+        if not (spaces or by_local) or not await self._show(walk):
+            return
+        beside = asyncio.create_task(self._look_up_local(walk)) if by_local else None
         try:
-            asked = await self._embed(walk)
+            asked = await self._embed(walk, spaces) if spaces else None
             vectors = None
             if asked is not None:
                 vectors = asked.answer.model, asked.queries()
@@ -69,15 +75,18 @@ class ContentComparer:
 
     # ---------------------------------------------------------------------------------------------------- embedding
 
-    async def _embed(self, walk: Walk) -> _Asked | None:
+    async def _show(self, walk: Walk) -> bool:
+        """Have the frames scaled to what the signals need; False where the deadline came first."""
+        try:
+            with walk.stage("resize"):
+                await walk.within(self._workers.run(lambda: [frame.shown for frame in walk.frames]))
+        except DeadlineInStage:
+            walk.out_of_time("scaling the picture", (*_MODEL_SIGNALS, *_LOCAL_SIGNALS))
+            return False
+        return True
+
+    async def _embed(self, walk: Walk, spaces: Mapping[VectorSpace, Mapping[str, int]]) -> _Asked | None:
         """The model's answer; None where nothing can be compared with it, or it did not come."""
-        spaces = {
-            space: models
-            for space in (VectorSpace.COPY, VectorSpace.LOGO)
-            if (models := self._lookup.models(walk.scope, space))
-        }
-        if not spaces:
-            return None
         usable = [frame for frame in walk.frames if embedding_usable(frame)]
         if len(usable) < len(walk.frames):
             walk.say(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from imagewarden_server.matching.errors import BankNotFound
-from imagewarden_server.matching.ports import Catalog, SearchIndex
+from imagewarden_server.matching.ports import Catalog, SearchIndex, WouldWait
 from imagewarden_server.matching.types import Bank, BankKind, Entry, SignalType, Threshold
 
 _PAGE_SECONDS = 1.0
-"""What was read is read again after so long even where no change came: an index may be kept from following."""
+"""After so long the catalogue is asked whether it has a change that the index, kept from following, does not have."""
 _PAGE_ENTRIES = 20_000
 
 
@@ -77,14 +77,17 @@ class Directory:
         self._clock = clock
         self._page = _Page(-1, 0.0)
 
-    def scope(self, names: Sequence[str]) -> Scope:
+    def scope(self, names: Sequence[str], *, wait: bool = True) -> Scope:
         """The named banks, or all; those that are not enabled are left out.
 
         Raises:
             BankNotFound: no such bank.
+            WouldWait: the catalogue must be read, and `wait` is unset.
         """
-        page = self._current()
+        page = self._current(wait=wait)
         if page.banks is None:
+            if not wait:
+                raise WouldWait
             page.banks = self._catalog.all_banks()
         return Scope.of(page.banks, names)
 
@@ -92,16 +95,32 @@ class Directory:
         """The entries of these keys; keys that are gone are left out."""
         return _kept(self._current().by_key, keys, self._catalog.entries_by_key)
 
-    def entries_by_hash_key(self, keys: Sequence[int]) -> dict[int, Entry]:
-        """The entries that stored hashes belong to; keys that are gone are left out."""
-        return _kept(self._current().by_hash_key, keys, self._catalog.entries_by_hash_key)
+    def entries_by_hash_key(self, keys: Sequence[int], *, wait: bool = True) -> dict[int, Entry]:
+        """The entries that stored hashes belong to; keys that are gone are left out.
 
-    def _current(self) -> _Page:
+        Raises:
+            WouldWait: the catalogue must be read, and `wait` is unset.
+        """
+        page = self._current(wait=wait)
+        if not wait and any(key not in page.by_hash_key for key in keys):
+            raise WouldWait
+        found = _kept(page.by_hash_key, keys, self._catalog.entries_by_hash_key)
+        if len(page.by_key) + len(found) <= _PAGE_ENTRIES:
+            page.by_key.update((one.key, one) for one in found.values())
+        return found
+
+    def _current(self, *, wait: bool = True) -> _Page:
         """The page of the revision that is in force; a new one is begun where that changed."""
         page, revision, now = self._page, self._index.revision, self._clock()
-        if page.revision != revision or now >= page.until:
-            # Threads that still hold the page before go on with it: it is of the state that they began with.
-            page = self._page = _Page(revision, now + _PAGE_SECONDS)
+        if page.revision == revision and now < page.until:
+            return page
+        if not wait:
+            raise WouldWait
+        if page.revision == revision == self._catalog.revision():
+            page.until = now + _PAGE_SECONDS  # nothing has changed
+            return page
+        # Threads that still hold the page before go on with it: it is of the state that they began with.
+        page = self._page = _Page(revision, now + _PAGE_SECONDS)
         return page
 
 

@@ -85,9 +85,16 @@ class Lookup:
         self._now = now
         self._shelf = second_look.Shelf()
 
-    def scope(self, names: Sequence[str]) -> Scope:
-        """The named banks, or all that are enabled. Raises BankNotFound."""
-        return self._directory.scope(names)
+    def scope(self, names: Sequence[str], *, wait: bool = True) -> Scope:
+        """The named banks, or all that are enabled; see `Directory.scope`. Raises BankNotFound, WouldWait."""
+        return self._directory.scope(names, wait=wait)
+
+    def compares_weak_digests(self, scope: Scope) -> bool:
+        """Whether any entry in scope can be recognised by SHA-1 or MD5."""
+        return any(
+            self._index.hash_count(list(scope.comparing(type_)), type_) > 0
+            for type_ in (SignalType.SHA1, SignalType.MD5)
+        )
 
     def compares_pdq(self, scope: Scope) -> bool:
         """Whether any entry in scope can be recognised by PDQ."""
@@ -107,13 +114,18 @@ class Lookup:
         found = scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[space])
         return min((threshold.value for threshold in found.values()), default=0.0)
 
-    def digests(self, scope: Scope, digests: Sequence[HashSignal]) -> list[Match]:
-        """Entries that have one of the digests: at most one match an entry, by its most exact digest."""
+    def digests(self, scope: Scope, digests: Sequence[HashSignal], *, wait: bool = True) -> list[Match]:
+        """Entries that have one of the digests: at most one match an entry, by its most exact digest.
+
+        Raises:
+            WouldWait: the index or the catalogue cannot be read at once, and `wait` is unset.
+        """
         hits: list[Hit] = []
         for place, digest in enumerate(digests):
             banks = list(scope.comparing(digest.type))
-            hits += [Hit(hit.key, place, hit.value) for hit in self._index.find_digests(banks, [digest])]
-        entries = self._directory.entries_by_hash_key([hit.key for hit in hits])
+            found = self._index.find_digests(banks, [digest], wait=wait)
+            hits += [Hit(hit.key, place, hit.value) for hit in found]
+        entries = self._directory.entries_by_hash_key([hit.key for hit in hits], wait=wait)
         known = self._in_scope(scope, entries.values())
         matches: dict[int, Match] = {}
         for hit in hits:

@@ -110,12 +110,15 @@ def as_domain_error(error: MediaError, sha256: bytes) -> DomainError:
 
 
 def decode_or_raise(image: bytes, limits: media.Limits) -> media.Picture:
-    """Decode for a change.
+    """Decode for a change, with what the frames show.
 
     Raises:
         ImageOverLimits, ImageUndecodable: the picture gives no pixels.
     """
     try:
-        return media.decode(image, limits)
+        picture = media.decode(image, limits)
+        for frame in picture.frames:
+            frame.shown  # noqa: B018 -- made here, on a worker
     except MediaError as error:
-        raise as_domain_error(error, media.digest(image).sha256) from error
+        raise as_domain_error(error, media.sha256(image)) from error
+    return picture

@@ -24,6 +24,10 @@ from imagewarden_server.matching.types import (
 T = TypeVar("T")
 
 
+class WouldWait(Exception):
+    """What was asked at once needs a lock that another holds, or a read of the catalogue."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredHash:
     """One hash as the index needs it: `key` is unique in the catalogue and never used again.
@@ -155,8 +159,12 @@ class SearchIndex(Protocol):
     def apply(self, changes: Iterable[Change]) -> None:
         """Bring changes into force, in order; a search sees all of a change or nothing of it."""
 
-    def find_digests(self, banks: Sequence[int], digests: Sequence[HashSignal]) -> list[Hit]:
-        """Equal digests in the given banks; Hit.query is the place in `digests`."""
+    def find_digests(self, banks: Sequence[int], digests: Sequence[HashSignal], *, wait: bool = True) -> list[Hit]:
+        """Equal digests in the given banks; Hit.query is the place in `digests`.
+
+        Raises:
+            WouldWait: a change is being made, and `wait` is unset.
+        """
 
     def find_pdq(self, banks: Sequence[int], queries: Sequence[bytes], distance: int) -> list[Hit]:
         """All hashes of the given banks within `distance` bits of a query: exact."""

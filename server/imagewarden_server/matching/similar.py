@@ -15,7 +15,7 @@ from imagewarden_server.matching.pictures import Workers, decode_or_raise, model
 from imagewarden_server.matching.ports import Catalog, SearchIndex
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Bank, Entry
-from imagewarden_server.media import Digests, Limits, Picture
+from imagewarden_server.media import Limits, Picture
 
 
 class Metric(enum.StrEnum):
@@ -42,7 +42,7 @@ class SimilarResult:
     results: tuple[Similar, ...]
     revision: int
     model: str
-    digests: Digests
+    sha256: bytes
     picture: Picture
 
 
@@ -100,7 +100,7 @@ class Similarity:
             )
         scope = await self._workers.run(self._lookup.scope, banks)
         picture = await self._workers.run(decode_or_raise, image, self._limits)
-        digests = await self._workers.run(media.digest, image)
+        sha256 = await self._workers.run(media.sha256, image)
         revision = self._index.revision
         answer = await self._embedder.embed(
             model_input(picture.frames[:1]), frozenset({"semantic"}), max(deadline - time.monotonic(), 0.001)
@@ -109,4 +109,4 @@ class Similarity:
             raise EmbeddingUnavailable("the model gave no `semantic`; export it again with `imagewarden model export`")
         found = await self._workers.run(self._lookup.similar, scope, answer.model, answer.semantic[0], k)
         ranked = tuple(Similar(entry, bank, distance(metric, cosine), cosine) for entry, bank, cosine in found)
-        return SimilarResult(ranked, revision, answer.model.label, digests, picture)
+        return SimilarResult(ranked, revision, answer.model.label, sha256, picture)

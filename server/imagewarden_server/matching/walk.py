@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -93,7 +93,12 @@ class Walk:
         try:
             yield
         finally:
-            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begin
+            self.took({name: time.perf_counter() - begin})
+
+    def took(self, seconds: Mapping[str, float]) -> None:
+        """Note how long stages took."""
+        for name, one in seconds.items():
+            self.timings[name] = self.timings.get(name, 0.0) + one
 
     async def within(self, work: Awaitable[T]) -> T:
         """Wait for a stage's work, no longer than the check has time; what runs on a thread ends by itself.

@@ -3,7 +3,7 @@
 Every function may run on any thread. What cannot be read raises MediaError and nothing else.
 """
 
-from imagewarden_server.media.digests import digest
+from imagewarden_server.media.digests import digest, sha256
 from imagewarden_server.media.drawings import DRAWINGS, Pieces, Pose, drawing, undrawn
 from imagewarden_server.media.grey import GREYS, grey, luma, unpacked
 from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
@@ -62,6 +62,7 @@ __all__ = [
     "outlines",
     "place_logo",
     "render_logo",
+    "sha256",
     "thumbnail",
     "undrawn",
     "unpacked",

@@ -26,6 +26,8 @@ _KEPT = 16
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # The reference says nothing of fewer pixels a side.
 _MIN_SIDE = 5
+_AT_ONCE = 2**20
+"""So many values are widened at once."""
 
 _frequencies = np.arange(1, _KEPT + 1)[:, None]
 _COSINES: Floats = (
@@ -35,18 +37,22 @@ _COSINES: Floats = (
 _FLIP: Floats = np.where(np.arange(_KEPT) % 2, 1.0, -1.0).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Axis:
-    """How 64 samples of an axis are made of its pixels: the weights of each, and the first pixel they are for."""
+    """How 64 samples of an axis are made of its pixels: of which, and with what weights.
 
-    weights: tuple[Floats, ...]
-    starts: tuple[int, ...]
+    Attributes:
+        pixels: intp [64, n]: the band of each sample; of shorter bands the last pixel again.
+        weights: float32 [64, n], 0 for those.
+    """
+
+    pixels: NDArray[np.intp]
+    weights: Floats
 
     def matrix(self, length: int) -> Floats:
         """The same as one matrix [64, length]."""
         made = np.zeros((_GRID, length), np.float32)
-        for row, start, weights in zip(made, self.starts, self.weights, strict=True):
-            row[start : start + len(weights)] = weights
+        np.add.at(made, (np.arange(_GRID)[:, None], self.pixels), self.weights)
         return made
 
 
@@ -83,10 +89,13 @@ def _sampled(pixels: NDArray[np.uint8]) -> Floats:
     """The luma, blurred, at 64 x 64 points."""
     height, width = pixels.shape[:2]
     down = _axis(height)
-    rows = np.empty((_GRID, width * 3), np.float32)
-    for place, (start, weights) in enumerate(zip(down.starts, down.weights, strict=True)):
-        band = pixels[start : start + len(weights)].reshape(len(weights), -1).astype(np.float32)
-        np.matmul(weights, band, out=rows[place])
+    rows = np.empty((_GRID, 1, width * 3), np.float32)
+    flat = pixels.reshape(height, -1)
+    # Of a small picture all bands at once: a call for each takes longer than its work does.
+    group = max(1, _AT_ONCE // (down.pixels.shape[1] * flat.shape[1]))
+    for begin in range(0, _GRID, group):
+        part = slice(begin, begin + group)
+        np.matmul(down.weights[part, None], flat[down.pixels[part]].astype(np.float32), out=rows[part])
     samples: Floats = rows.reshape(_GRID, width, 3) @ _LUMA @ _axis(width).matrix(width).T
     return samples
 
@@ -99,7 +108,7 @@ def _axis(length: int) -> _Axis:
     ahead = (window + 2) // 2
     first = np.maximum(np.arange(length) - (window - ahead), 0)
     last = np.minimum(np.arange(length) + ahead, length)
-    weights, starts = [], []
+    bands = []
     for place in range(_GRID):
         middle = int((place + 0.5) * length / _GRID)
         boxes = range(int(first[middle]), int(last[middle]))
@@ -107,9 +116,11 @@ def _axis(length: int) -> _Axis:
         row = np.zeros(end - start, np.float64)
         for box in boxes:
             row[first[box] - start : last[box] - start] += 1 / (len(boxes) * (last[box] - first[box]))
-        weights.append(row.astype(np.float32))
-        starts.append(start)
-    return _Axis(tuple(weights), tuple(starts))
+        bands.append((start, row))
+    longest = max(len(row) for _, row in bands)
+    weights = np.stack([np.pad(row, (0, longest - len(row))) for _, row in bands]).astype(np.float32)
+    places = np.stack([np.minimum(start + np.arange(longest), start + len(row) - 1) for start, row in bands])
+    return _Axis(places, weights)
 
 
 def _bits(low: NDArray[np.floating[Any]]) -> bytes:

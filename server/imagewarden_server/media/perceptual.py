@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagewarden_server.media.pdq import pdq
-from imagewarden_server.media.types import Frame
+from imagewarden_server.media.types import Frame, Shown
 
 MODEL_SIDE = 299
 """The model's input height and width."""
@@ -32,12 +32,16 @@ def frame_of(index: int, image: Image.Image) -> Frame:
     """
     pixels = np.asarray(image)
     hash_, turned = pdq(pixels)
+    return Frame(index, hash_, turned, lambda: _shown(image, pixels))
+
+
+def _shown(image: Image.Image, pixels: NDArray[np.uint8]) -> Shown:
+    """What a frame shows, of the same pixels twice: as Pillow and as numpy have them."""
     small = _at_most(pixels, SMALL_SIDE)
-    seen = Image.fromarray(small)
     size = (MODEL_SIDE, MODEL_SIDE)
     model_input = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP))
-    luma = np.asarray(seen.convert("L").resize((_LUMA_SIDE, _LUMA_SIDE), Image.Resampling.BOX))
-    return Frame(index, hash_, turned, small, model_input, float(luma.std()))
+    luma = Image.fromarray(small).convert("L").resize((_LUMA_SIDE, _LUMA_SIDE), Image.Resampling.BOX)
+    return Shown(small, model_input, float(np.asarray(luma).std()))
 
 
 def close_look(frame: Frame, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:

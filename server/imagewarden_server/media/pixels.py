@@ -113,6 +113,8 @@ def inspect(data: bytes, limits: Limits) -> Header:
 def decode(data: bytes, limits: Limits) -> Picture:
     """Decode a picture: its header, and its frames, evenly sampled over the whole with the first and the last.
 
+    What a frame shows is made when it is asked for: see `Frame.shown`.
+
     Raises:
         MediaError: EMPTY, UNRECOGNISED, UNDECODABLE or OVER_LIMITS.
     """
@@ -121,8 +123,13 @@ def decode(data: bytes, limits: Limits) -> Picture:
         if opened.format is ImageFormat.JPEG:
             # The decoder itself scales by 2, 4 or 8 while it decodes.
             opened.image.draft(None, (_LEAST_SCALED, _LEAST_SCALED))
-        numbers = _sample(opened, limits)
-        return Picture(header, tuple(frame_of(number, to_srgb(opened.pixels(number, limits))) for number in numbers))
+        frames = []
+        for number in (numbers := _sample(opened, limits)):
+            frame = frame_of(number, to_srgb(opened.pixels(number, limits)))
+            if len(numbers) > 1:
+                frame.shown  # noqa: B018 -- the full-size pixels of many frames are more than may be held
+            frames.append(frame)
+        return Picture(header, tuple(frames))
 
 
 def first_frame(data: bytes, limits: Limits) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +119,20 @@ class LocalFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What a frame shows, in the sizes that the content signals need.
+
+    Attributes:
+        small: uint8 [h, w, 3], sRGB, the aspect ratio kept and the longer side at most `perceptual.SMALL_SIDE`.
+        model_input: uint8 [299, 299, 3], sRGB, the aspect ratio not kept.
+        deviation: the standard deviation of its luma, averaged down to 64 x 64 pixels, 0 to 127.5: how plain it is.
+    """
+
+    small: NDArray[np.uint8]
+    model_input: NDArray[np.uint8]
+    deviation: float
+
+
 class Frame:
     """One frame of a picture, as the signals need it.
 
@@ -125,17 +140,38 @@ class Frame:
         index: its number in the file, from 0.
         pdq: its perceptual hash.
         turned: the PDQ bits of its eight turns and flips, its own first.
-        small: uint8 [h, w, 3], sRGB, the aspect ratio kept and the longer side at most `perceptual.SMALL_SIDE`.
-        model_input: uint8 [299, 299, 3], sRGB, the aspect ratio not kept.
-        deviation: the standard deviation of its luma, averaged down to 64 x 64 pixels, 0 to 127.5: how plain it is.
     """
 
-    index: int
-    pdq: PdqHash
-    turned: tuple[bytes, ...]
-    small: NDArray[np.uint8]
-    model_input: NDArray[np.uint8]
-    deviation: float
+    def __init__(self, index: int, pdq: PdqHash, turned: tuple[bytes, ...], show: Callable[[], Shown]) -> None:
+        self.index = index
+        self.pdq = pdq
+        self.turned = turned
+        self._shown: Shown | Callable[[], Shown] = show
+
+    @property
+    def shown(self) -> Shown:
+        """What it shows: made when it is first asked for, in milliseconds, and never where PDQ has decided.
+
+        The full-size pixels are held until then. To be asked for on a worker first, by one thread.
+        """
+        if not isinstance(self._shown, Shown):
+            self._shown = self._shown()
+        return self._shown
+
+    @property
+    def small(self) -> NDArray[np.uint8]:
+        """See `Shown`."""
+        return self.shown.small
+
+    @property
+    def model_input(self) -> NDArray[np.uint8]:
+        """See `Shown`."""
+        return self.shown.model_input
+
+    @property
+    def deviation(self) -> float:
+        """See `Shown`."""
+        return self.shown.deviation
 
 
 @dataclass(frozen=True, slots=True)

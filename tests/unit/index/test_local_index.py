@@ -12,6 +12,7 @@ import skimage
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from imagewarden_server.index import local
 from imagewarden_server.index.errors import DuplicateKey, WrongShape
 from imagewarden_server.index.local import LocalIndex
 from imagewarden_server.index.vocabulary import VOCABULARY, Vocabulary, load_vocabulary
@@ -125,6 +126,38 @@ class TestChanges:
             index.add([number], [number], [LocalFeatures(one.points[:4], one.descriptors[:4], one.aspect)])
         assert len(index) == 700
         assert len(index._segments) < 8
+
+    def test_many_segments_become_one_beside_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "_SMALL", 1)
+        monkeypatch.setattr(local, "_AT_ONCE", 2)
+        index = LocalIndex()
+        for number, one in enumerate(stored()[:-2]):
+            index.add([10 + number], [1000 + number // 2], [one])
+        wanted = [index.wants_merging]
+        make = index.merging()
+        gone, last = 10 + voters()[0], len(stored()) - 2
+        index.remove([gone])
+        index.add([10 + last, 11 + last], [1, 2], stored()[-2:])
+        assert make()()
+        wanted.append(index.wants_merging)
+        assert wanted == [True, False]
+        expected = filled()
+        expected.remove([gone])
+        for number in voters():
+            ours, theirs = index.vote(stored()[number], 5), expected.vote(stored()[number], 5)
+            assert [(key, flip) for key, _, flip in ours] == [(key, flip) for key, _, flip in theirs]
+            assert [votes for _, votes, _ in ours] == pytest.approx([votes for _, votes, _ in theirs])
+
+    def test_a_segment_of_sets_that_have_other_places_now_is_not_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "_AT_ONCE", 1)
+        index = LocalIndex()
+        for number in voters():
+            index.add([number], [number], [stored()[number]])
+        make = index.merging()
+        index.remove(voters()[:-3])
+        assert not make()()
+        for number in voters()[-3:]:
+            assert index.vote(stored()[number], 1)[0][0] == number
 
     def test_what_was_removed_gets_no_votes(self) -> None:
         index = filled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from tests.unit.matching.things import bank, entry
 from imagewarden_server.matching import directory
 from imagewarden_server.matching.directory import Directory, Scope
 from imagewarden_server.matching.errors import BankNotFound
-from imagewarden_server.matching.ports import Catalog, SearchIndex
+from imagewarden_server.matching.ports import Catalog, SearchIndex, WouldWait
 from imagewarden_server.matching.types import Bank, BankKind, Entry, SignalType, Threshold
 
 
@@ -19,12 +20,16 @@ class State:
     """A catalogue and an index of which a test says what they have; counts what is read."""
 
     def __init__(self) -> None:
-        self.revision = 1
+        self.index = SimpleNamespace(revision=1)
+        self.committed = 1
         self.banks: tuple[Bank, ...] = (BANNED,)
         self.entries = {key: entry(BANNED, key=key) for key in range(10)}
         self.read: list[object] = []
         self.now = 0.0
-        self.directory = Directory(cast("Catalog", self), cast("SearchIndex", self), lambda: self.now)
+        self.directory = Directory(cast("Catalog", self), cast("SearchIndex", self.index), lambda: self.now)
+
+    def revision(self) -> int:
+        return self.committed
 
     def all_banks(self) -> tuple[Bank, ...]:
         self.read.append("banks")
@@ -85,7 +90,7 @@ def test_a_change_is_read_at_the_next_check() -> None:
     state = State()
     state.directory.scope(())
     state.directory.entries_by_key([3])
-    state.banks, state.revision = (BANNED, BRAND), 2
+    state.banks, state.index.revision = (BANNED, BRAND), 2
     del state.entries[3]
     assert state.directory.scope(()).banks == (BANNED, BRAND)
     assert state.directory.entries_by_key([3]) == {}
@@ -95,9 +100,37 @@ def test_what_the_index_was_not_told_is_read_a_second_later() -> None:
     state = State()
     state.directory.entries_by_key([3])
     del state.entries[3]
+    state.committed = 2
     assert set(state.directory.entries_by_key([3])) == {3}
     state.now = 1.0
     assert state.directory.entries_by_key([3]) == {}
+
+
+def test_while_the_catalogue_has_no_change_nothing_is_read_again() -> None:
+    state = State()
+    for second in range(5):
+        state.now = float(second)
+        assert set(state.directory.entries_by_key([3])) == {3}
+        assert state.directory.scope(()).banks == (BANNED,)
+    assert state.read == [3, "banks"]
+
+
+def test_who_may_not_wait_is_told_what_is_known_and_no_more() -> None:
+    state = State()
+    with pytest.raises(WouldWait):
+        state.directory.scope((), wait=False)
+    state.directory.scope(())
+    with pytest.raises(WouldWait):
+        state.directory.entries_by_hash_key([3], wait=False)
+    state.directory.entries_by_hash_key([3])
+    read = list(state.read)
+    assert state.directory.scope((), wait=False).banks == (BANNED,)
+    assert set(state.directory.entries_by_hash_key([3], wait=False)) == {3}
+    assert set(state.directory.entries_by_key([3])) == {3}, "what was found by a hash is known by its key"
+    assert state.read == read
+    state.now = 1.0
+    with pytest.raises(WouldWait):
+        state.directory.scope((), wait=False)
 
 
 def test_what_is_gone_is_asked_for_each_time() -> None:
