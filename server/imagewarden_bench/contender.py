@@ -4,6 +4,8 @@
 `python -m imagewarden_bench.contender textbook DIR`: exports the textbook model to DIR, and ends.
 `python -m imagewarden_bench.contender heic FILE`: writes a picture as HEIC beside it, and ends: what encodes it cannot
 be opened in a process in which usearch has searched.
+`python -m imagewarden_bench.contender grown FILE`: makes a state one of many pictures, as FILE (JSON) says, and ends:
+it takes more memory than a server should find itself beside.
 `python -m imagewarden_bench.contender hma FILE`: Meta's matcher behind HTTP, over the hashes of a file, a line each.
 """
 
@@ -94,6 +96,14 @@ def heic(file: Path) -> None:
     Image.open(file).save(file.with_suffix(".heic"), "HEIF", quality=85)
 
 
+def grown(options: Path) -> None:
+    """Grow a state, as the options say."""
+    from imagewarden_bench.grown import grow  # noqa: PLC0415 -- of this kind alone
+
+    told = json.loads(options.read_text())
+    grow(Path(told["state"]), told["pictures"], told["hashes"], told["seed"])
+
+
 def hma(hashes: Path) -> None:
     """Hash what is posted by PDQ and match it, as Meta's Hasher-Matcher-Actioner does by the threatexchange package."""
     from threatexchange.signal_type.pdq.signal import PdqSignal  # noqa: PLC0415 -- a peer, in this process alone
@@ -105,6 +115,8 @@ def hma(hashes: Path) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Without it each answer waits 40 ms for the caller to acknowledge its head.
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
@@ -128,4 +140,4 @@ def hma(hashes: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"model": model, "textbook": textbook, "heic": heic, "hma": hma}[sys.argv[1]](Path(sys.argv[2]))
+    {"model": model, "textbook": textbook, "heic": heic, "grown": grown, "hma": hma}[sys.argv[1]](Path(sys.argv[2]))

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_bench.setting import Setting, spread
-from imagewarden_server.index.entry_vectors import GRAPH_FROM, EntryVectors
+from imagewarden_server.index.entry_vectors import GRAPH_AXES, GRAPH_FROM, EntryVectors
 from imagewarden_server.index.flat import FlatHammingIndex
-from imagewarden_server.index.graph import UsearchVectorIndex
 from imagewarden_server.index.vectors import read_arrays, write_arrays
 from imagewarden_server.matching.types import VectorSpace
 
@@ -22,11 +21,16 @@ DIMENSIONS = 512
 _QUERIES = 200
 _K = 10
 _LINKS, _BUILD_EFFORT, _EFFORT = 16, 128, 64
-_CENTRES = 0.01
+_VIEWS = 12
+_VIEW_SPREAD = 0.6
+_QUERY_SPREAD = 0.25
+_CARRIED = 0.45
+"""How fast what the principal axes of the shipped descriptor carry falls: the variance of axis n is as n to the power
+of minus this (measured of 12,000 views of 1,000 photographs: 0.024 the first, 0.0078 the ninth, 0.0031 the 65th)."""
 _TURNS = 8
 _DISTANCE = 31
 _CHANGES = 100
-_GRAPH_FROM = GRAPH_FROM[VectorSpace.COPY]
+_GRAPH_FROM, _GRAPH_AXES = GRAPH_FROM[VectorSpace.COPY], GRAPH_AXES[VectorSpace.COPY]
 
 Vectors = NDArray[np.float32]
 
@@ -46,25 +50,33 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def made_vectors(count: int, seed: int) -> tuple[Vectors, Vectors]:
-    """Unit vectors about centres, one in a hundred, as views lie about pictures; queries near some of them."""
+    """Unit vectors, twelve about each picture's, on axes that carry what those of real ones do; queries near some."""
     chance = np.random.default_rng(seed)
-    centres = chance.normal(size=(max(1, int(count * _CENTRES)), DIMENSIONS)).astype(np.float32)
-    owners = chance.integers(0, len(centres), count)
-    vectors = centres[owners] + chance.normal(size=(count, DIMENSIONS)).astype(np.float32)
+    scale = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** (-_CARRIED / 2)
+    turn = np.linalg.qr(chance.normal(size=(DIMENSIONS, DIMENSIONS)))[0].astype(np.float32)
+
+    def drawn(rows: int) -> Vectors:
+        return chance.standard_normal((rows, DIMENSIONS), np.float32) * scale
+
+    vectors = np.repeat(drawn(-(-count // _VIEWS)), _VIEWS, axis=0)[:count]
+    vectors += _VIEW_SPREAD * drawn(count)
+    queries = vectors[chance.integers(0, count, _QUERIES)] + _QUERY_SPREAD * drawn(_QUERIES)
+    return _unit(vectors @ turn), _unit(queries @ turn)
+
+
+def _unit(vectors: Vectors) -> Vectors:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    queries = vectors[chance.integers(0, count, _QUERIES)] + 0.02 * chance.normal(size=(_QUERIES, DIMENSIONS))
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    return vectors, np.asarray(queries, np.float32)
+    return vectors
 
 
 def _vectors(count: int, setting: Setting) -> dict[str, Any]:
     import faiss  # noqa: PLC0415 -- a peer, of the extra `bench`
 
     vectors, queries = made_vectors(count, setting.seed)
-    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :_K]
-    graph, graph_built = _timed(lambda: UsearchVectorIndex.built(np.arange(count), vectors, DIMENSIONS))
+    exact = np.stack([np.argsort(-(vectors @ query))[:_K] for query in queries])
     ours, built = _timed(lambda: _ours(vectors))
     if ours.wants_graph:
+        graph, graph_built = _timed(lambda: ours.graph_of(*ours.rows()))
         ours.adopt(graph)
         built += graph_built
     peer = faiss.IndexHNSWFlat(DIMENSIONS, _LINKS, faiss.METRIC_INNER_PRODUCT)
@@ -74,7 +86,6 @@ def _vectors(count: int, setting: Setting) -> dict[str, Any]:
     flat.add(vectors)
     contenders: dict[str, Callable[[Vectors], Any]] = {
         "ours": lambda query: ours.search(query, _K)[0][0],
-        "usearch graph": lambda query: graph.search(query, _K)[0][0],
         "faiss HNSW": lambda query: peer.search(query, _K)[1][0],
         "faiss flat": lambda query: flat.search(query, _K)[1][0],
     }
@@ -87,7 +98,7 @@ def _vectors(count: int, setting: Setting) -> dict[str, Any]:
             found[name].append(len(set(map(int, answer)) & set(exact[place].tolist())) / min(_K, count))
     path = setting.scratch / f"vectors-{count}.npz"
     _, saved = _timed(lambda: write_arrays(path, ours.arrays()))
-    _, loaded = _timed(lambda: EntryVectors.of(read_arrays(path), DIMENSIONS, _GRAPH_FROM))
+    _, loaded = _timed(lambda: EntryVectors.of(read_arrays(path), DIMENSIONS, _GRAPH_FROM, _GRAPH_AXES))
     file_bytes = path.stat().st_size
     _, changed = _timed(lambda: _changed_vectors(ours, vectors[:_CHANGES]))
     return {
@@ -100,7 +111,6 @@ def _vectors(count: int, setting: Setting) -> dict[str, Any]:
         "file_bytes_a_vector": round(file_bytes / count),
         "build_seconds": {
             "ours": round(built, 2),
-            "usearch graph, one thread": round(graph_built, 2),
             "faiss HNSW, all threads": round(peer_built, 2),
         },
         "save_seconds": round(saved, 2),
@@ -111,7 +121,7 @@ def _vectors(count: int, setting: Setting) -> dict[str, Any]:
 
 def _ours(vectors: Vectors) -> EntryVectors:
     """What the server holds the views of banned pictures in: here one view an entry."""
-    made, keys = EntryVectors(DIMENSIONS, _GRAPH_FROM), list(range(len(vectors)))
+    made, keys = EntryVectors(DIMENSIONS, _GRAPH_FROM, _GRAPH_AXES), list(range(len(vectors)))
     made.add(keys, keys, vectors, [0.0] * len(keys), [1.0] * len(keys))
     return made
 

@@ -28,6 +28,8 @@ class Sizes:
         entries: banned pictures, and logos, while new pictures are checked.
         vectors: in the index.
         hashes: in the index.
+        catalogues: pictures and PDQ hashes of the catalogues whose checks are compared, the smallest first.
+        size_checks: of each, a round.
         started: PDQ hashes of the catalogue that is started with.
         bans: how many are timed.
         pictures: width and height of those whose stages are timed.
@@ -39,6 +41,8 @@ class Sizes:
     entries: tuple[int, int]
     vectors: tuple[int, ...]
     hashes: tuple[int, ...]
+    catalogues: tuple[tuple[int, int], ...]
+    size_checks: int
     started: int
     bans: int
     pictures: tuple[tuple[int, int], ...]
@@ -49,8 +53,10 @@ FULL = Sizes(
     seconds=10.0,
     callers=(1, 4, 16, 64),
     entries=(100, 20),
-    vectors=(1_000, 10_000, 100_000),
-    hashes=(1_000_000,),
+    vectors=(1_000, 10_000, 100_000, 1_000_000),
+    hashes=(1_000_000, 10_000_000),
+    catalogues=((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000)),
+    size_checks=30,
     started=1_000_000,
     bans=50,
     pictures=((4000, 3000), MEGAPIXEL, SMALL),
@@ -62,6 +68,8 @@ QUICK = Sizes(
     entries=(3, 1),
     vectors=(1_000, 10_000),
     hashes=(100_000,),
+    catalogues=((100, 1_000), (400, 10_000)),
+    size_checks=8,
     started=50_000,
     bans=10,
     pictures=(MEGAPIXEL, SMALL),

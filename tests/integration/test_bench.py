@@ -13,7 +13,7 @@ import pytest
 # Eleven processes are started one after the other, and a model is exported.
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 
-PARTS = ("new", "known", "index", "life", "stages")
+PARTS = ("new", "known", "index", "size", "life", "stages")
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,9 +42,9 @@ def test_it_says_under_what_it_was_made(record: Any, folder: Path) -> None:
     assert conditions["processor"]
     assert set(PARTS) <= set(record)
     report = (folder / "report.md").read_text()
-    for title in ("New pictures", "Known pictures", "The index", "Starts and bans", "Stages"):
+    for title in ("New pictures", "Known pictures", "The index", "Checks by the size", "Starts and bans", "Stages"):
         assert f"## {title}" in report
-    for plot in ("throughput.png", "known.png", "index.png"):
+    for plot in ("throughput.png", "known.png", "index.png", "size.png"):
         assert (folder / plot).stat().st_size > 1_000
 
 

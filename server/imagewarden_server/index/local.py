@@ -62,6 +62,12 @@ class _Set:
     words: NDArray[np.uint16]
     signatures: NDArray[np.uint64]
 
+    def copy(self) -> _Set:
+        """The same in arrays of its own."""
+        held = self.features
+        features = LocalFeatures(held.points.copy(), held.descriptors.copy(), held.aspect)
+        return _Set(self.key, self.entry, features, self.words.copy(), self.signatures.copy())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Side:
@@ -153,7 +159,8 @@ class LocalIndex:
             self._sets[place] = None
             self._live[place] = False
         if 2 * len(self._place) < len(self._sets):
-            kept = [one for one in self._sets if one is not None]
+            # Copies: those of a snapshot are parts of one array, which would stay as long as any of them.
+            kept = [one.copy() for one in self._sets if one is not None]
             self._sets, self._segments, self._live = [], [], np.zeros(0, np.bool_)
             self._place, self._of_entry = {}, {}
             self._renumbered += 1
@@ -213,7 +220,7 @@ class LocalIndex:
         ends = np.cumsum(counts)
         parts = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
         features = [
-            LocalFeatures(arrays["points"][part].copy(), arrays["descriptors"][part].copy(), float(aspect))
+            LocalFeatures(arrays["points"][part], arrays["descriptors"][part], float(aspect))
             for part, aspect in zip(parts, arrays["aspects"], strict=True)
         ]
         keys, entries = arrays["keys"].tolist(), arrays["entries"].tolist()
@@ -224,7 +231,7 @@ class LocalIndex:
             _check(key, one)
         made._append(
             [
-                _Set(key, entry, one, arrays["words"][part].copy(), arrays["signatures"][part].copy())
+                _Set(key, entry, one, arrays["words"][part], arrays["signatures"][part])
                 for key, entry, one, part in zip(keys, entries, features, parts, strict=True)
             ]
         )

@@ -1,0 +1,101 @@
+"""What a check costs by the size of the catalogue: servers over a small one and a large one, asked by turns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from imagewarden import BankKind
+from imagewarden.v1 import moderation_service_pb2 as pb
+from imagewarden_bench.load import CHECK, closed
+from imagewarden_bench.pictures import MEGAPIXEL
+from imagewarden_bench.processes import made
+from imagewarden_bench.setting import Setting, check_request, model_host, product, spread, verdicts
+from imagewarden_eval.service import READY_SECONDS, Service, launched, patiently, server_arguments, wait_for_model
+
+_REAL = 24
+_WARM_UP = 5
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Each size's p50 by one caller, and of each round its ratio to the smallest size's."""
+    scratch = setting.folder("size")
+    sizes = setting.sizes.catalogues
+    with model_host(setting, scratch) as address, ExitStack() as stack:
+        real = _real(setting, scratch / "real", address)
+        services = []
+        with setting.progress.task("catalogues by size", len(sizes)) as step:
+            for pictures, hashes in sizes:
+                folder = scratch / f"{pictures}"
+                shutil.copytree(real / "state", folder / "state")
+                options = {"state": str(folder / "state"), "pictures": pictures, "hashes": hashes, "seed": setting.seed}
+                (folder / "options.json").write_text(json.dumps(options))
+                begin = time.perf_counter()
+                made("grown", folder / "options.json")
+                built = time.perf_counter() - begin
+                begin = time.perf_counter()
+                arguments = server_arguments(folder, address)
+                ready = stack.enter_context(launched("the server", arguments, folder, "server"))
+                started = time.perf_counter() - begin
+                service = Service(ready["grpc"], address)
+                stack.callback(service.close)
+                wait_for_model(service, setting.pictures.file((320, 240)), READY_SECONDS)
+                services.append((pictures, hashes, built, started, service))
+                step(1)
+        rows = _rounds(setting, services)
+    smallest = rows[0]["p50"]
+    return {
+        "real_pictures": _REAL,
+        "catalogues": [
+            {
+                "pictures": pictures + _REAL,
+                "hashes": hashes,
+                "made_seconds": round(built, 1),
+                "start_seconds": round(started, 1),
+                "p50_ms": spread(row["p50"]),
+                "of_smallest": spread([one / two for one, two in zip(row["p50"], smallest, strict=True)]),
+                "stages_ms": {name: round(statistics.median(took), 1) for name, took in row["stages"].items()},
+            }
+            for (pictures, hashes, built, started, _), row in zip(services, rows, strict=True)
+        ],
+    }
+
+
+def _real(setting: Setting, folder: Path, address: str) -> Path:
+    """A state with a few real pictures in it."""
+    folder.mkdir()
+    with product(setting, folder, address) as service:
+        service.client.create_bank("pictures", BankKind.BANNED)
+        service.client.create_bank("hashes", BankKind.BANNED)
+        with setting.progress.task("banning real pictures", _REAL) as step:
+            for _ in range(_REAL):
+                image = setting.pictures.file(MEGAPIXEL)
+                patiently(lambda key, image=image: service.client.add_image("pictures", image, request_id=key))  # type: ignore[misc]  # a default binds it
+                step(1)
+    return folder
+
+
+def _rounds(setting: Setting, services: list[tuple[int, int, float, float, Service]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"p50": [], "stages": {}} for _ in services]
+    count = setting.sizes.size_checks
+    for _, _, _, _, service in services:
+        warm = [check_request(one) for one in setting.pictures.files(_WARM_UP, MEGAPIXEL)]
+        closed(service.address, CHECK, warm, 1, READY_SECONDS)
+    with setting.progress.task("checks by the catalogue's size", setting.sizes.rounds) as step:
+        for number in range(setting.sizes.rounds):
+            turn = list(zip(services, rows, strict=True))
+            for (_, _, _, _, service), row in turn if number % 2 else turn[::-1]:
+                requests = [check_request(one) for one in setting.pictures.files(count, MEGAPIXEL)]
+                load = closed(service.address, CHECK, requests, 1, READY_SECONDS)
+                verdicts(load.answers)
+                row["p50"].append(load.percentile(0.5))
+                for data in load.answers:
+                    for one in pb.CheckImageResponse.FromString(data).timings:
+                        row["stages"].setdefault(one.stage, []).append(1e3 * one.duration.ToTimedelta().total_seconds())
+            step(1)
+    return rows
