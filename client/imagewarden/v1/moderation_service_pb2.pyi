@@ -177,7 +177,7 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """The stage: revision, inspect, digest, decode, digest_search, pdq_search, local_extract, embed,
+    """The stage: digest, digest_search, recall, decode, pdq_search, resize, local_extract, embed,
     vector_search, local_search, policy.
     """
     @_builtins.property

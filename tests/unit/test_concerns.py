@@ -1,0 +1,162 @@
+"""What stands around a call: the order, what refuses it, and that whatever began is ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+from imagewarden_server.interceptors.around import Call, Concern, Concerns
+
+
+class Said(NamedTuple):
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+class Status(Said, grpc.Status):
+    """A status to abort with."""
+
+
+class Context:
+    """A servicer's context that knows what it was ended with."""
+
+    def __init__(self) -> None:
+        self.aborted: tuple[Any, ...] | None = None
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return (("x-one", "a"), ("x-one", "b"), ("x-raw-bin", b"\x00"))
+
+    async def abort(self, *said: Any) -> None:
+        self.aborted = said
+        raise grpc.aio.AbortError
+
+
+class Recording(Concern):
+    """Writes down when it begins and how it ends; may refuse."""
+
+    def __init__(self, name: str, log: list[str], refuses: Exception | None = None) -> None:
+        self._name, self._log, self._refuses = name, log, refuses
+
+    def begin(self, call: Call) -> str:
+        self._log.append(f"{self._name} begins {call.method}")
+        if self._refuses is not None:
+            raise self._refuses
+        return self._name
+
+    def end(self, call: Call, begun: str, error: BaseException | None) -> None:
+        assert begun == self._name
+        self._log.append(f"{self._name} ends {call.kind} {type(error).__name__ if error else 'well'}")
+
+
+def handled(log: list[str], handler: Any, *, refuses: Exception | None = None) -> Any:
+    """The handler of /a.b/C as the interceptor wraps it."""
+    outside = (Recording("one", log), Recording("two", log))
+    inside = (Recording("three", log), Recording("door", log, refuses))
+
+    def answer(call: Call, error: Exception) -> grpc.Status:
+        log.append(f"answers {call.service} {error}")
+        return Status(grpc.StatusCode.UNAVAILABLE, str(error), (("x-id", "7"),))
+
+    class Details:
+        method = "/a.b/C"
+
+    async def found(_: Any) -> Any:
+        return handler
+
+    async def ask() -> Any:
+        concerns = Concerns(outside, answer, inside)
+        wrapped = await concerns.intercept_service(found, Details)  # type: ignore[arg-type]  # all it reads
+        assert await concerns.intercept_service(found, Details) is wrapped  # type: ignore[arg-type]  # the same
+        return wrapped
+
+    return asyncio.run(ask())
+
+
+def unary(log: list[str], error: BaseException | None = None, refuses: Exception | None = None) -> Any:
+    async def inner(request: Any, _: Any) -> Any:
+        log.append("runs")
+        if error is not None:
+            raise error
+        return request
+
+    return handled(log, grpc.unary_unary_rpc_method_handler(inner), refuses=refuses).unary_unary
+
+
+def test_concerns_stand_around_a_call_in_their_order() -> None:
+    log: list[str] = []
+    assert asyncio.run(unary(log)(5, Context())) == 5
+    names = ["one", "two", "three", "door"]
+    ends = [f"{name} ends unary well" for name in names[::-1]]
+    assert log == [*(f"{name} begins C" for name in names), "runs", *ends]
+
+
+def test_what_goes_wrong_is_answered_inside_of_those_who_see_the_answer() -> None:
+    log: list[str] = []
+    context = Context()
+    with pytest.raises(grpc.aio.AbortError):
+        asyncio.run(unary(log, ValueError("no"))(5, context))
+    assert context.aborted == (grpc.StatusCode.UNAVAILABLE, "no", (("x-id", "7"),))
+    assert log[4:] == [
+        "runs",
+        "door ends unary ValueError",
+        "three ends unary ValueError",
+        "answers a.b no",
+        "two ends unary AbortError",
+        "one ends unary AbortError",
+    ]
+
+
+def test_a_refused_call_does_not_run_and_what_began_is_ended() -> None:
+    log: list[str] = []
+    with pytest.raises(grpc.aio.AbortError):
+        asyncio.run(unary(log, refuses=ValueError("full"))(5, Context()))
+    assert log[3:] == [
+        "door begins C",
+        "three ends unary ValueError",
+        "answers a.b full",
+        "two ends unary AbortError",
+        "one ends unary AbortError",
+    ]
+
+
+@pytest.mark.parametrize("error", [grpc.aio.AbortError(), asyncio.CancelledError()])
+def test_what_is_answered_already_and_what_is_cancelled_is_no_error_to_answer(error: BaseException) -> None:
+    log: list[str] = []
+    with pytest.raises(type(error)):
+        asyncio.run(unary(log, error)(5, Context()))
+    assert not [line for line in log if line.startswith("answers")]
+    assert [line for line in log if line.startswith("one ends")] == [f"one ends unary {type(error).__name__}"]
+
+
+def test_a_stream_is_ended_when_it_is_over() -> None:
+    log: list[str] = []
+
+    async def inner(request: Any, _: Any) -> AsyncIterator[Any]:
+        for number in range(request):
+            yield number
+        raise ValueError("late")
+
+    wrapped = handled(log, grpc.unary_stream_rpc_method_handler(inner)).unary_stream
+
+    seen: list[int] = []
+
+    async def read() -> None:
+        async for one in wrapped(3, Context()):
+            seen.append(one)
+            assert not [line for line in log if " ends " in line]
+
+    with pytest.raises(grpc.aio.AbortError):
+        asyncio.run(read())
+    assert seen == [0, 1, 2]
+    assert log[-2:] == ["two ends server_stream AbortError", "one ends server_stream AbortError"]
+    assert "answers a.b late" in log
+
+
+def test_a_header_is_the_last_of_its_name_and_a_text() -> None:
+    call = Call("s", "m", "unary", False, Context())  # noqa: FBT003 -- by position, as it is made
+    assert (call.header("x-one"), call.header("x-raw-bin"), call.header("x-none")) == ("b", "", "")
