@@ -98,3 +98,17 @@ class Postings:
         if not rows:
             return asked, np.empty(0, np.int64), np.empty(0, np.uint8)
         return asked, np.concatenate(rows), np.concatenate(found)
+
+
+def best_of_each_vote(group: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Of each group the place of the greatest weight: one vote a keypoint and picture."""
+    order = np.argsort(group, kind="stable")
+    ordered = weight[order]
+    starts = np.flatnonzero(np.append(True, np.diff(group[order]) != 0)) if len(group) else np.empty(0, np.intp)
+    lengths = np.diff(np.append(starts, len(group)))
+    best = np.maximum.reduceat(ordered, starts) if len(group) else ordered
+    places = np.flatnonzero(ordered == np.repeat(best, lengths))
+    owners = np.repeat(np.arange(len(starts)), lengths)[places]
+    first = np.append(True, owners[1:] != owners[:-1]) if len(owners) else np.empty(0, np.bool_)
+    chosen: NDArray[np.intp] = order[places[first]]
+    return chosen
