@@ -84,7 +84,7 @@ def test_our_pdq_is_the_packages(record: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--part", "everything"], "no part everything; there are new, known, index, life, stages"),
+        (["--part", "everything"], "no part everything; there are new, known, index, size, life, stages"),
         (["--model-base-path", "nowhere"], "imagewarden model export"),
         (["--images", "nowhere", "--part", "index"], "no photograph in nowhere"),
     ],

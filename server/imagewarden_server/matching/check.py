@@ -180,7 +180,7 @@ class Checker:
         except DeadlineInStage:
             walk.out_of_time("decoding and the PDQ search", _PIXEL_SIGNALS)
             return
-        walk.took(seen.seconds)
+        walk.timings.add(seen.timings)
         if seen.problem is not None:
             over = seen.problem.problem is MediaProblem.OVER_LIMITS
             code = UndecidedCode.OVER_LIMITS if over else UndecidedCode.UNDECODABLE

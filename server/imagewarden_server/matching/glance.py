@@ -6,9 +6,7 @@ thread to thread.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imagewarden_server import media
@@ -16,6 +14,7 @@ from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import pdq_usable
+from imagewarden_server.matching.timings import Timings
 from imagewarden_server.matching.types import Match
 from imagewarden_server.media import Limits, MediaError, Picture
 
@@ -32,7 +31,7 @@ class Glance:
         hash_frames: the frame number of each.
         candidates: the entries that PDQ found.
         matches: those among them that match.
-        seconds: how long the stages took.
+        timings: how long the stages took.
     """
 
     problem: MediaError | None = None
@@ -42,22 +41,13 @@ class Glance:
     hash_frames: list[int] = field(default_factory=list)
     candidates: Candidates = field(default_factory=Candidates)
     matches: Sequence[Match] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - begin
+    timings: Timings = field(default_factory=Timings)
 
 
 def glance(lookup: Lookup, scope: Scope, image: bytes, limits: Limits) -> Glance:
     """Decode a picture, and compare its PDQ where any entry in scope has one; blocking."""
     seen = Glance()
-    with seen.stage("decode"):
+    with seen.timings.stage("decode"):
         try:
             seen.picture = picture = media.decode(image, limits)
         except MediaError as error:
@@ -72,7 +62,7 @@ def glance(lookup: Lookup, scope: Scope, image: bytes, limits: Limits) -> Glance
         return seen
     seen.hashes = [bits for frame in usable for bits in frame.turned]
     seen.hash_frames = [frame.index for frame in usable for _ in frame.turned]
-    with seen.stage("pdq_search"):
+    with seen.timings.stage("pdq_search"):
         seen.candidates.note(lookup.pdq(scope, seen.hashes, seen.hash_frames))
         seen.matches = lookup.matches(scope, seen.candidates)
     return seen

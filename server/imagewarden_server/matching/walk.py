@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.policy import blocks
+from imagewarden_server.matching.timings import Timings
 from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode
 from imagewarden_server.media import Frame, Header, PdqHash
 
@@ -60,7 +61,7 @@ class Walk:
         self.candidates = Candidates()
         self.pictured: list[Match] = []
         self.undecided: list[Undecided] = []
-        self.timings: dict[str, float] = {}
+        self.timings = Timings()
         self.header: Header | None = None
         self.pdq: PdqHash | None = None
         self.frames: tuple[Frame, ...] = ()
@@ -86,19 +87,9 @@ class Walk:
         """Whether the road may end here."""
         return not self.request.exhaustive and blocks(self.matches)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.took({name: time.perf_counter() - begin})
-
-    def took(self, seconds: Mapping[str, float]) -> None:
-        """Note how long stages took."""
-        for name, one in seconds.items():
-            self.timings[name] = self.timings.get(name, 0.0) + one
+        return self.timings.stage(name)
 
     async def within(self, work: Awaitable[T]) -> T:
         """Wait for a stage's work, no longer than the check has time; what runs on a thread ends by itself.
