@@ -9,24 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_bench import index_changes
+from imagewarden_bench.made_vectors import DIMENSIONS, made_vectors
 from imagewarden_bench.setting import Setting, spread
 from imagewarden_server.index.entry_vectors import GRAPH_AXES, GRAPH_FROM, EntryVectors
 from imagewarden_server.index.flat import FlatHammingIndex
 from imagewarden_server.index.vectors import read_arrays, write_arrays
 from imagewarden_server.matching.types import VectorSpace
 
-DIMENSIONS = 512
-"""Of the shipped descriptor."""
-
-_QUERIES = 200
 _K = 10
 _LINKS, _BUILD_EFFORT, _EFFORT = 16, 128, 64
-_VIEWS = 12
-_VIEW_SPREAD = 0.6
-_QUERY_SPREAD = 0.25
-_CARRIED = 0.45
-"""How fast what the principal axes of the shipped descriptor carry falls: the variance of axis n is as n to the power
-of minus this (measured of 12,000 views of 1,000 photographs: 0.024 the first, 0.0078 the ninth, 0.0031 the 65th)."""
 _TURNS = 8
 _DISTANCE = 31
 _CHANGES = 100
@@ -36,7 +28,7 @@ Vectors = NDArray[np.float32]
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """A row a size of vectors, and a row a size of hashes."""
+    """A row a size of vectors, a row a size of hashes, and searches beside changes."""
     sizes = setting.sizes
     with setting.progress.task("the index", len(sizes.vectors) + len(sizes.hashes)) as step:
         vectors, hashes = [], []
@@ -46,34 +38,14 @@ def measure(setting: Setting) -> dict[str, Any]:
         for count in sizes.hashes:
             hashes.append(_hashes(count, setting))
             step(1)
-    return {"dimensions": DIMENSIONS, "vectors": vectors, "hashes": hashes}
-
-
-def made_vectors(count: int, seed: int) -> tuple[Vectors, Vectors]:
-    """Unit vectors, twelve about each picture's, on axes that carry what those of real ones do; queries near some."""
-    chance = np.random.default_rng(seed)
-    scale = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** (-_CARRIED / 2)
-    turn = np.linalg.qr(chance.normal(size=(DIMENSIONS, DIMENSIONS)))[0].astype(np.float32)
-
-    def drawn(rows: int) -> Vectors:
-        return chance.standard_normal((rows, DIMENSIONS), np.float32) * scale
-
-    vectors = np.repeat(drawn(-(-count // _VIEWS)), _VIEWS, axis=0)[:count]
-    vectors += _VIEW_SPREAD * drawn(count)
-    queries = vectors[chance.integers(0, count, _QUERIES)] + _QUERY_SPREAD * drawn(_QUERIES)
-    return _unit(vectors @ turn), _unit(queries @ turn)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
+    return {"dimensions": DIMENSIONS, "vectors": vectors, "hashes": hashes, "changing": index_changes.measure(setting)}
 
 
 def _vectors(count: int, setting: Setting) -> dict[str, Any]:
     import faiss  # noqa: PLC0415 -- a peer, of the extra `bench`
 
     vectors, queries = made_vectors(count, setting.seed)
-    exact = np.stack([np.argsort(-(vectors @ query))[:_K] for query in queries])
+    exact = np.stack([np.argpartition(-(vectors @ query), min(_K, count) - 1)[:_K] for query in queries])
     ours, built = _timed(lambda: _ours(vectors))
     if ours.wants_graph:
         graph, graph_built = _timed(lambda: ours.graph_of(*ours.rows()))

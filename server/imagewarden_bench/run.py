@@ -58,6 +58,8 @@ class Options:
 def run(options: Options) -> dict[str, Any]:
     """Measure, write the report, and answer what is in it.
 
+    The report is written anew as each part ends: a run of hours that is interrupted leaves what it has measured.
+
     Raises:
         EvaluationError: there is no model, no such part, or what is measured did not start; it says what to do.
     """
@@ -69,32 +71,39 @@ def run(options: Options) -> dict[str, Any]:
             f"{options.model_base_path} has no version of a model; make one with `imagewarden model export --out "
             "var/model` and give --model-base-path var/model/inception"
         )
+    sizes = _sizes(options)
+    asked = options.parts or tuple(PARTS)
+    conditions = report.conditions(
+        options.command,
+        options.seed,
+        processor=_processor(),
+        load_before=round(os.getloadavg()[0], 2),
+        versions=_versions(),
+        rounds=sizes.rounds,
+        seconds_a_turn=sizes.seconds,
+    )
+    record: dict[str, Any] = {"conditions": conditions}
     with tempfile.TemporaryDirectory(prefix="imagewarden-bench-") as folder:
         setting = Setting(
-            sizes=_sizes(options),
+            sizes=sizes,
             seed=options.seed,
             model_base_path=options.model_base_path.absolute(),
             scratch=Path(folder),
             pictures=Pictures(options.images, options.seed),
             progress=Progress(quiet=options.quiet),
         )
-        before = os.getloadavg()[0]
-        parts = {part: PARTS[part](setting) for part in options.parts or PARTS}
-    record = {
-        "conditions": report.conditions(
-            options.command,
-            options.seed,
-            processor=_processor(),
-            load_before=round(before, 2),
-            versions=_versions(),
-            rounds=setting.sizes.rounds,
-            seconds_a_turn=setting.sizes.seconds,
-        ),
-        **parts,
-    }
-    report.write(options.out, record, tables.markdown(record))
-    tables.plots(record, options.out)
+        for place, part in enumerate(asked, 1):
+            record[part] = PARTS[part](setting)
+            conditions["parts"] = _parts_text(asked, place)
+            report.write(options.out, record, tables.markdown(record))
+            tables.plots(record, options.out)
     return record
+
+
+def _parts_text(asked: Sequence[str], done: int) -> str:
+    """What of a run is in its report, and what is still to come."""
+    left = asked[done:]
+    return ", ".join(asked[:done]) + (f"; not yet {', '.join(left)}" if left else "")
 
 
 def _sizes(options: Options) -> Sizes:

@@ -28,6 +28,7 @@ class Sizes:
         entries: banned pictures, and logos, while new pictures are checked.
         vectors: in the index.
         hashes: in the index.
+        changing: banned pictures and PDQ hashes of the index that is searched while it changes.
         catalogues: pictures and PDQ hashes of the catalogues whose checks are compared, the smallest first.
         size_checks: of each, a round.
         started: PDQ hashes of the catalogue that is started with.
@@ -41,6 +42,7 @@ class Sizes:
     entries: tuple[int, int]
     vectors: tuple[int, ...]
     hashes: tuple[int, ...]
+    changing: tuple[int, int]
     catalogues: tuple[tuple[int, int], ...]
     size_checks: int
     started: int
@@ -55,6 +57,7 @@ FULL = Sizes(
     entries=(100, 20),
     vectors=(1_000, 10_000, 100_000, 1_000_000),
     hashes=(1_000_000, 10_000_000),
+    changing=(8_000, 1_000_000),
     catalogues=((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000)),
     size_checks=30,
     started=1_000_000,
@@ -68,6 +71,7 @@ QUICK = Sizes(
     entries=(3, 1),
     vectors=(1_000, 10_000),
     hashes=(100_000,),
+    changing=(800, 20_000),
     catalogues=((100, 1_000), (400, 10_000)),
     size_checks=8,
     started=50_000,

@@ -145,6 +145,20 @@ def _index(part: Record) -> Iterator[str]:
         rows,
     )
 
+    changing = part["changing"]
+    change, snapshot = changing["change_ms"], changing["snapshot_seconds"]
+    yield (
+        f"Searches of {changing['pictures']:,} pictures' views and {changing['hashes']:,} PDQ hashes, by eight turns "
+        f"and 100 windows each: alone, beside a thread that adds and removes entries "
+        f"({changing['changes_a_second']} changes a second, {change['p50']:.1f} ms each, p99 {change['p99']:.1f}), and "
+        f"beside one that saves snapshots ({snapshot['median']:.1f} s each):\n"
+    )
+    rows = [
+        [name, *(_spread(times[key]) for key in ("p50_ms", "p99_ms", "most_ms"))]
+        for name, times in changing["searches"].items()
+    ]
+    yield table(["searches", "p50, ms", "p99, ms", "longest, ms"], rows)
+
 
 def _size(part: Record) -> Iterator[str]:
     yield "## Checks by the size of the catalogue\n"

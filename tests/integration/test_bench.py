@@ -72,6 +72,18 @@ def test_the_index_answers_as_faiss_does(record: Any) -> None:
     assert all(row["recall_at_10"]["faiss flat"] == 1 for row in record["index"]["vectors"])
 
 
+def test_searches_go_on_while_the_index_changes_and_is_saved(record: Any) -> None:
+    changing = record["index"]["changing"]
+    assert set(changing["searches"]) == {"alone", "beside changes", "beside a snapshot"}
+    assert all(times["p50_ms"]["least"] > 0 for times in changing["searches"].values())
+    assert changing["changes_a_second"] > 0
+    assert changing["snapshot_seconds"]["least"] > 0
+
+
+def test_the_report_says_which_parts_are_in_it(record: Any) -> None:
+    assert record["conditions"]["parts"] == ", ".join(PARTS)
+
+
 def test_no_check_misses_a_ban_that_was_acknowledged(record: Any) -> None:
     assert record["life"]["bans"]["checks_that_missed_it"] == 0
     assert record["life"]["bans"]["checks_beside"] > 0
