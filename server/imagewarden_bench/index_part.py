@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagewarden_bench import index_changes
+from imagewarden_bench import index_changes, index_entries
 from imagewarden_bench.made_vectors import DIMENSIONS, made_vectors
 from imagewarden_bench.setting import Setting, spread
 from imagewarden_server.index.entry_vectors import GRAPH_AXES, GRAPH_FROM, EntryVectors
@@ -28,7 +28,7 @@ Vectors = NDArray[np.float32]
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """A row a size of vectors, a row a size of hashes, and searches beside changes."""
+    """A row a size of vectors, of banks and of hashes; and searches beside changes."""
     sizes = setting.sizes
     with setting.progress.task("the index", len(sizes.vectors) + len(sizes.hashes)) as step:
         vectors, hashes = [], []
@@ -38,7 +38,13 @@ def measure(setting: Setting) -> dict[str, Any]:
         for count in sizes.hashes:
             hashes.append(_hashes(count, setting))
             step(1)
-    return {"dimensions": DIMENSIONS, "vectors": vectors, "hashes": hashes, "changing": index_changes.measure(setting)}
+    return {
+        "dimensions": DIMENSIONS,
+        "vectors": vectors,
+        "entries": index_entries.measure(setting),
+        "hashes": hashes,
+        "changing": index_changes.measure(setting),
+    }
 
 
 def _vectors(count: int, setting: Setting) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Sizes:
         callers: at once, of new pictures.
         entries: banned pictures, and logos, while new pictures are checked.
         vectors: in the index.
+        banks: pictures of the banks whose best entries are asked for.
         hashes: in the index.
         changing: banned pictures and PDQ hashes of the index that is searched while it changes.
         catalogues: pictures and PDQ hashes of the catalogues whose checks are compared, the smallest first.
@@ -41,6 +42,7 @@ class Sizes:
     callers: tuple[int, ...]
     entries: tuple[int, int]
     vectors: tuple[int, ...]
+    banks: tuple[int, ...]
     hashes: tuple[int, ...]
     changing: tuple[int, int]
     catalogues: tuple[tuple[int, int], ...]
@@ -56,6 +58,7 @@ FULL = Sizes(
     callers=(1, 4, 16, 64),
     entries=(100, 20),
     vectors=(1_000, 10_000, 100_000, 1_000_000),
+    banks=(1_000, 8_000, 20_000),
     hashes=(1_000_000, 10_000_000),
     changing=(8_000, 1_000_000),
     catalogues=((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000)),
@@ -70,6 +73,7 @@ QUICK = Sizes(
     callers=(1, 16),
     entries=(3, 1),
     vectors=(1_000, 10_000),
+    banks=(100, 800),
     hashes=(100_000,),
     changing=(800, 20_000),
     catalogues=((100, 1_000), (400, 10_000)),

@@ -72,6 +72,12 @@ def test_the_index_answers_as_faiss_does(record: Any) -> None:
     assert all(row["recall_at_10"]["faiss flat"] == 1 for row in record["index"]["vectors"])
 
 
+def test_a_banks_best_entries_are_the_right_ones(record: Any) -> None:
+    rows = record["index"]["entries"]
+    assert [row["pictures"] for row in rows] == [100, 800]
+    assert all(row["copy_first"] > 0.9 for row in rows)
+
+
 def test_searches_go_on_while_the_index_changes_and_is_saved(record: Any) -> None:
     changing = record["index"]["changing"]
     assert set(changing["searches"]) == {"alone", "beside changes", "beside a snapshot"}
