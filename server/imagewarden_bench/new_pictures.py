@@ -10,8 +10,8 @@ import numpy as np
 from imagewarden import BankKind
 from imagewarden_bench.load import CHECK, PREDICT, Load, arriving, closed
 from imagewarden_bench.pictures import MEGAPIXEL, Pictures
-from imagewarden_bench.processes import Contender, textbook_host
-from imagewarden_bench.setting import Setting, check_request, model_host, product, spread, verdicts
+from imagewarden_bench.processes import Contender, processor_seconds, textbook_host
+from imagewarden_bench.setting import Running, Setting, check_request, running, spread, verdicts
 from imagewarden_eval.service import Service, patiently
 from imagewarden_serving import npm
 
@@ -25,12 +25,11 @@ def measure(setting: Setting) -> dict[str, Any]:
     """Throughput and latency by the number of callers, and each round's ratios."""
     sizes, scratch = setting.sizes, setting.folder("new")
     with (
-        model_host(setting, scratch) as address,
-        product(setting, scratch, address) as service,
+        running(setting, scratch) as ours,
         Contender("model", setting.model_base_path, scratch / "bare.log") as bare,
         textbook_host(scratch) as textbook,
     ):
-        fill(setting, service)
+        fill(setting, ours.service)
         limit = max(_SHAPES, key=lambda shape: _bare(bare, shape, sizes.seconds / 3)["a_second"])
         # The first answer of a model builds what later ones use.
         closed(textbook, PREDICT, [predict_request(setting.pictures) for _ in range(8)], 4, sizes.seconds)
@@ -38,11 +37,11 @@ def measure(setting: Setting) -> dict[str, Any]:
         with setting.progress.task("new pictures", sizes.rounds * len(sizes.callers)) as step:
             for number in range(sizes.rounds):
                 for callers in sizes.callers:
-                    rows[callers].append(_turn(setting, service, bare, textbook, limit, callers, number))
+                    rows[callers].append(_turn(setting, ours, bare, textbook, limit, callers, number))
                     step(1)
         rate = _OPEN_SHARE * max(row["ours"].rate for row in rows[max(sizes.callers)])
         files = setting.pictures.files(max(8, int(rate * sizes.seconds)), MEGAPIXEL)
-        open_loop = arriving(service.address, CHECK, [check_request(one) for one in files], rate, setting.seed)
+        open_loop = arriving(ours.service.address, CHECK, [check_request(one) for one in files], rate, setting.seed)
         verdicts(open_loop.answers)
     return {
         "banned_pictures": sizes.entries[0],
@@ -89,7 +88,7 @@ def _bare(bare: Contender, shape: tuple[int, int], seconds: float) -> dict[str, 
 
 def _turn(
     setting: Setting,
-    service: Service,
+    whole: Running,
     bare: Contender,
     textbook: str,
     limit: tuple[int, int],
@@ -103,13 +102,18 @@ def _turn(
     def ours() -> None:
         # More than can be checked in the time: none is sent twice.
         files = setting.pictures.files(_enough(found, seconds, callers), MEGAPIXEL)
-        load = closed(service.address, CHECK, [check_request(one) for one in files], callers, seconds)
+        requests = [check_request(one) for one in files]
+        before = {name: processor_seconds(pid) for name, pid in whole.pids.items()}
+        load = closed(whole.service.address, CHECK, requests, callers, seconds)
+        spent = {name: processor_seconds(pid) - before[name] for name, pid in whole.pids.items()}
         verdicts(load.answers)
         found["ours"] = load
+        found["processor_ms"] = {name: 1e3 * one / len(load.answers) for name, one in spent.items()}
 
     def limits() -> None:
         found["pass_ms"] = _bare(bare, (1, 1), seconds / 2)["pass_ms"]
-        found["bare"] = _bare(bare, limit, seconds / 2)["a_second"]
+        limit_found = _bare(bare, limit, seconds / 2)
+        found["bare"], found["bare_processor_ms"] = limit_found["a_second"], limit_found["processor_ms"]
 
     def text() -> None:
         requests = [predict_request(setting.pictures) for _ in range(_enough(found, seconds, callers))]
@@ -155,5 +159,8 @@ def _row(callers: int, found: list[dict[str, Any]]) -> dict[str, Any]:
     for share in (50, 95, 99):
         row[f"p{share}_ms"] = spread([one.percentile(share / 100) for one in loads])
     row["bare_pass_ms"] = spread([one["pass_ms"] for one in found])
+    processor = {name: [one["processor_ms"][name] for one in found] for name in found[0]["processor_ms"]}
+    processor["bare model"] = [one["bare_processor_ms"] for one in found]
+    row["processor_ms_a_picture"] = {name: spread(values) for name, values in processor.items()}
     row["p50_of_bare_pass"] = spread([one["ours"].percentile(0.5) / one["pass_ms"] for one in found])
     return row

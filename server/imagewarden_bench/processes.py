@@ -18,6 +18,12 @@ from imagewarden_eval.service import launched
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
+def processor_seconds(pid: int) -> float:
+    """How long a process has had the processor, all its threads together (proc_pid_stat(5): utime and stime)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Contender:
     """A process of `imagewarden_bench.contender` that is told what to do."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,26 +107,60 @@ class Setting:
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server and its model host, as processes.
+
+    Attributes:
+        pids: by what they are: `server`, `model host`.
+    """
+
+    service: Service
+    pids: Mapping[str, int]
+
+
 @contextmanager
 def model_host(setting: Setting, scratch: Path) -> Iterator[str]:
     """A host of the product's model; its address, a socket."""
+    with _model_host(setting, scratch) as (address, _):
+        yield address
+
+
+@contextmanager
+def _model_host(setting: Setting, scratch: Path) -> Iterator[tuple[str, int]]:
     socket = scratch / "model.sock"
     arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(setting.model_base_path)]
     arguments += ["--port", "0", "--exit-with-parent", "--grpc-socket-path", str(socket)]
-    with launched("the model host", arguments, scratch, "host"):
-        yield f"unix:{socket}"
+    with launched("the model host", arguments, scratch, "host") as ready:
+        yield f"unix:{socket}", ready["pid"]
 
 
 @contextmanager
 def product(setting: Setting, scratch: Path, model_address: str | None = None) -> Iterator[Service]:
     """A server over an empty state, with a model host of its own unless one is given, that has its model."""
+    if model_address is None:
+        with running(setting, scratch) as whole:
+            yield whole.service
+    else:
+        with _server(setting, scratch, model_address) as (service, _):
+            yield service
+
+
+@contextmanager
+def running(setting: Setting, scratch: Path) -> Iterator[Running]:
+    """A server over an empty state with a model host of its own, that has its model."""
+    with _model_host(setting, scratch) as (address, host), _server(setting, scratch, address) as (service, server):
+        yield Running(service, {"server": server, "model host": host})
+
+
+@contextmanager
+def _server(setting: Setting, scratch: Path, model_address: str) -> Iterator[tuple[Service, int]]:
     with ExitStack() as stack:
-        address = model_address or stack.enter_context(model_host(setting, scratch))
-        ready = stack.enter_context(launched("the server", server_arguments(scratch, address), scratch, "server"))
-        service = Service(ready["grpc"], address)
+        ready = stack.enter_context(launched("the server", server_arguments(scratch, model_address), scratch, "server"))
+        service = Service(ready["grpc"], model_address)
         stack.callback(service.close)
         wait_for_model(service, setting.pictures.file((320, 240)))
-        yield service
+        yield service, ready["pid"]
 
 
 def check_request(image: bytes, banks: Sequence[str] = ()) -> bytes:

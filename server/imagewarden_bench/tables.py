@@ -66,6 +66,15 @@ def _new(part: Record) -> Iterator[str]:
         for one in part["by_callers"]
     ]
     yield table(columns, rows)
+    names = list(part["by_callers"][0]["processor_ms_a_picture"])
+    yield "Processor time of a picture, ms: what is not the bare model's shares the cores with it.\n"
+    yield table(
+        ["callers", *names],
+        [
+            [one["callers"], *(_spread(one["processor_ms_a_picture"][name], 0) for name in names)]
+            for one in part["by_callers"]
+        ],
+    )
     first = part["by_callers"][0]
     yield (
         f"With {first['callers']} caller a check takes {_spread(first['p50_of_bare_pass'])} times the bare model's one "

@@ -245,7 +245,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], callers: int) -> Iterat
 
 @contextmanager
 def launched(name: str, arguments: Sequence[str], scratch: Path, label: str) -> Iterator[dict[str, Any]]:
-    """A process of `imagewarden` until it is ready, stopped in the end; what its ready file says.
+    """A process of `imagewarden` until it is ready, stopped in the end; what its ready file says, and its `pid`.
 
     Args:
         name: for people.
@@ -275,8 +275,7 @@ def launched(name: str, arguments: Sequence[str], scratch: Path, label: str) -> 
                     f"{name} did not start (`imagewarden {' '.join(command)}`); its log ends with:\n{said}"
                 )
             time.sleep(0.02)
-        said_ready: dict[str, Any] = json.loads(ready.read_text())
-        yield said_ready
+        yield {**json.loads(ready.read_text()), "pid": process.pid}
     finally:
         _stop(process)
 
