@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from imagewarden_bench import index_changes, index_entries
 from imagewarden_bench.made_vectors import DIMENSIONS, made_vectors
 from imagewarden_bench.setting import Setting, spread
+from imagewarden_server.index import IndexSet, load_snapshot, save_snapshot
 from imagewarden_server.index.entry_vectors import GRAPH_AXES, GRAPH_FROM, EntryVectors
 from imagewarden_server.index.flat import FlatHammingIndex
-from imagewarden_server.index.vectors import read_arrays, write_arrays
+from imagewarden_server.index.parts import VectorPart
 from imagewarden_server.matching.types import VectorSpace
 
 _K = 10
@@ -74,10 +76,13 @@ def _vectors(count: int, setting: Setting) -> dict[str, Any]:
             answer, seconds = _timed(lambda search=search, query=query: search(query[None]))  # type: ignore[misc]  # bound
             took[name].append(1e3 * seconds)
             found[name].append(len(set(map(int, answer)) & set(exact[place].tolist())) / min(_K, count))
-    path = setting.scratch / f"vectors-{count}.npz"
-    _, saved = _timed(lambda: write_arrays(path, ours.arrays()))
-    _, loaded = _timed(lambda: EntryVectors.of(read_arrays(path), DIMENSIONS, _GRAPH_FROM, _GRAPH_AXES))
-    file_bytes = path.stat().st_size
+    held = IndexSet()
+    held.put(VectorPart(1, VectorSpace.COPY, "made", DIMENSIONS, count, ours.arrays()))
+    folder = setting.scratch / f"vectors-{count}"
+    path, saved = _timed(lambda: save_snapshot(held, folder, "bench"))
+    file_bytes = sum(one.stat().st_size for one in path.iterdir())
+    _, loaded = _timed(lambda: load_snapshot(folder, "bench"))
+    shutil.rmtree(folder)
     _, changed = _timed(lambda: _changed_vectors(ours, vectors[:_CHANGES]))
     return {
         "vectors": count,
