@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from imagewarden_bench import index_changes, index_entries
 from imagewarden_bench.made_vectors import DIMENSIONS, made_vectors
+from imagewarden_bench.pictures import SMALL
 from imagewarden_bench.setting import Setting, spread
 from imagewarden_server.index import IndexSet, load_snapshot, save_snapshot
 from imagewarden_server.index.entry_vectors import GRAPH_AXES, GRAPH_FROM, EntryVectors
 from imagewarden_server.index.flat import FlatHammingIndex
 from imagewarden_server.index.parts import VectorPart
 from imagewarden_server.matching.types import VectorSpace
+from imagewarden_server.media.pdq import pdq
 
 _K = 10
 _LINKS, _BUILD_EFFORT, _EFFORT = 16, 128, 64
@@ -37,8 +39,10 @@ def measure(setting: Setting) -> dict[str, Any]:
         for count in sizes.vectors:
             vectors.append(_vectors(count, setting))
             step(1)
+        # The same picture for all sizes: how alike its turns are decides what they cost.
+        turns = pdq(np.asarray(setting.pictures.picture(SMALL)))[1]
         for count in sizes.hashes:
-            hashes.append(_hashes(count, setting))
+            hashes.append(_hashes(count, turns, setting))
             step(1)
     return {
         "dimensions": DIMENSIONS,
@@ -116,25 +120,24 @@ def _changed_vectors(index: EntryVectors, vectors: Vectors) -> None:
         index.remove([first + number])
 
 
-def _hashes(count: int, setting: Setting) -> dict[str, Any]:
+def _hashes(count: int, turns: Sequence[bytes], setting: Setting) -> dict[str, Any]:
     import faiss  # noqa: PLC0415 -- the same
 
     chance = np.random.default_rng(setting.seed)
     values = chance.integers(0, 256, (count, 32), np.uint8)
-    # The eight turns of one picture; one of them is 31 bits from a stored hash.
-    queries = chance.integers(0, 256, (_TURNS, 32), np.uint8)
-    bits = np.unpackbits(values[count // 2])
+    # Of one of the eight turns a stored hash differs in 31 bits.
+    queries = np.frombuffer(b"".join(turns), np.uint8).reshape(_TURNS, 32)
+    bits = np.unpackbits(queries[3])
     bits[chance.choice(256, _DISTANCE, replace=False)] ^= 1
-    queries[3] = np.packbits(bits)
+    values[count // 2] = np.packbits(bits)
     rows = {"keys": np.arange(count), "entries": np.arange(count), "values": values}
     ours, built = _timed(lambda: FlatHammingIndex.of(rows))
     flat = faiss.IndexBinaryFlat(256)
     flat.add(values)
-    asked = [one.tobytes() for one in queries]
     took: dict[str, list[float]] = {"ours": [], "faiss": []}
     right = []
     for _ in range(5 * setting.sizes.rounds):
-        answer, seconds = _timed(lambda: ours.search(asked, _DISTANCE))
+        answer, seconds = _timed(lambda: ours.search(turns, _DISTANCE))
         took["ours"].append(1e3 * seconds)
         (limits, _, places), seconds = _timed(lambda: flat.range_search(queries, _DISTANCE + 1))
         took["faiss"].append(1e3 * seconds)

@@ -3,7 +3,7 @@
 A graph of near neighbours found a hash at 31 bits 59% of the time; a scan finds all. The four words of the hashes lie
 in a row each, so that a block is passes over memory without gaps. Two of the words tell nearly all hashes apart: their
 distance is a lower bound of the whole one (as in a partial distance search, Bei and Gray, 1985), and the other two are
-read for the few hashes only that it leaves.
+read for the few hashes only that it leaves. The eight turns of a picture are bounded by two looks: see `flips`.
 
 Hashes are in the order of their keys, which grow: so a key is found by bisection, and so are the hashes of an entry.
 What is removed stays as a tombstone until a quarter is.
@@ -11,31 +11,30 @@ What is removed stays as a tombstone until a quarter is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.index.errors import WrongShape
+from imagewarden_server.index.flips import BOUNDING, WORDS, Words, as_written, bound, by_parity, grouped
 
 PDQ_BYTES = 32
 MOST_HITS = 1_000
 """At most this many hits a query, the nearest: a flood of one picture's copies must not fill an answer."""
 
-_WORDS = 4
 _BLOCK = 32_768
 _LEAST_ROOM = 16
-_GROWTH = 1.5
+_GROWTH = 1.25
 
 Keys = NDArray[np.int64]
-Words = NDArray[np.uint64]
 Arrays = Mapping[str, NDArray[Any]]
 Found = tuple[Keys, NDArray[np.int64]]
 
 
 def as_words(hashes: Sequence[bytes]) -> Words:
-    """Hashes of 32 bytes as uint64 [4, n].
+    """Hashes of 32 bytes as uint64 [4, n], by parity.
 
     Raises:
         WrongShape: one of them is not of 32 bytes.
@@ -43,14 +42,14 @@ def as_words(hashes: Sequence[bytes]) -> Words:
     for value in hashes:
         if len(value) != PDQ_BYTES:
             raise WrongShape(f"a PDQ hash has {PDQ_BYTES} bytes, and one of {len(value)} was given")
-    return np.frombuffer(b"".join(hashes), np.uint64).reshape(len(hashes), _WORDS).T
+    return by_parity(np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), PDQ_BYTES))
 
 
 class FlatHammingIndex:
     """Hashes of 256 bits by key, compared by Hamming distance; not thread-safe: the holder locks."""
 
     def __init__(self) -> None:
-        self._words: Words = np.empty((_WORDS, _LEAST_ROOM), np.uint64)
+        self._words: Words = np.empty((WORDS, _LEAST_ROOM), np.uint64)
         self._keys: Keys = np.empty(_LEAST_ROOM, np.int64)
         self._entries: Keys = np.empty(_LEAST_ROOM, np.int64)
         self._gone: NDArray[np.bool_] = np.empty(_LEAST_ROOM, np.bool_)
@@ -140,7 +139,7 @@ class FlatHammingIndex:
     def _move(self, places: NDArray[np.intp], room: int) -> None:
         """Keep the hashes at these places alone, in this order, in room for so many."""
         count = len(places)
-        words, gone = np.empty((_WORDS, room), np.uint64), np.empty(room, np.bool_)
+        words, gone = np.empty((WORDS, room), np.uint64), np.empty(room, np.bool_)
         keys, entries = np.empty(room, np.int64), np.empty(room, np.int64)
         words[:, :count], gone[:count] = self._words[:, places], self._gone[places]
         keys[:count], entries[:count] = self._keys[places], self._entries[places]
@@ -159,19 +158,18 @@ class FlatHammingIndex:
         """
         wanted = as_words(queries)
         found: list[list[Found]] = [[] for _ in queries]
-        room = min(_BLOCK, self._count)
-        differing, one, two = np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.uint8)
+        block = min(_BLOCK, self._count)
+        room = np.empty(block, np.uint64), np.empty(block, np.uint8), np.empty(block, np.uint8)
+        groups = grouped(wanted)
         for begin in range(0, self._count, _BLOCK):
-            end = min(begin + _BLOCK, self._count)
-            size = end - begin
-            for query, hits in enumerate(found):
-                np.bitwise_xor(self._words[0, begin:end], wanted[0, query], out=differing[:size])
-                np.bitwise_count(differing[:size], out=one[:size])
-                np.bitwise_xor(self._words[1, begin:end], wanted[1, query], out=differing[:size])
-                np.bitwise_count(differing[:size], out=two[:size])
-                bound = np.add(one[:size], two[:size], out=one[:size])
-                if bound.min() <= distance:
-                    hits.append(self._within(begin + np.flatnonzero(bound <= distance), wanted[:, query], distance))
+            words = self._words[:BOUNDING, begin : min(begin + _BLOCK, self._count)]
+            for group in groups:
+                least = bound(group, words, room)
+                if least.min() > distance + group.slack:
+                    continue
+                places = begin + np.flatnonzero(least <= distance + group.slack)
+                for query in group.queries:
+                    found[query].append(self._within(places, wanted[:, query], distance))
         return [_nearest(hits) for hits in found]
 
     def _within(self, places: NDArray[np.intp], wanted: NDArray[np.uint64], distance: int) -> Found:
@@ -201,13 +199,14 @@ class FlatHammingIndex:
 
     def arrays(self) -> Arrays:
         """Copies of keys and entries int64 [n] and hashes uint8 [n, 32]: what a snapshot keeps."""
-        left = ~self._gone[: self._count]
-        words = np.ascontiguousarray(self._words[:, : self._count].T[left])
-        return {
-            "keys": self._keys[: self._count][left],
-            "entries": self._entries[: self._count][left],
-            "values": words.view(np.uint8).reshape(len(words), PDQ_BYTES),
-        }
+        return self.copying()()
+
+    def copying(self) -> Callable[[], Arrays]:
+        """What makes `arrays` of all that is here now, and may run without the lock."""
+        held = slice(self._count)
+        words, left = self._words[:, held].copy(), ~self._gone[held]
+        keys, entries = self._keys[held].copy(), self._entries[held].copy()
+        return lambda: {"keys": keys[left], "entries": entries[left], "values": as_written(words[:, left])}
 
     @classmethod
     def of(cls, arrays: Arrays) -> FlatHammingIndex:
@@ -223,7 +222,7 @@ class FlatHammingIndex:
             raise WrongShape(f"{hashes.dtype} {hashes.shape} are not {len(keys)} PDQ hashes of {PDQ_BYTES} bytes")
         order = np.argsort(keys, kind="stable")
         made = cls()
-        made._words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64)[order].T)
+        made._words = by_parity(hashes[order])
         made._keys, made._entries = keys[order].astype(np.int64), arrays["entries"][order].astype(np.int64)
         made._gone = np.zeros(len(keys), np.bool_)
         made._count = len(keys)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from imagewarden_server.index.bank import BankIndexes
 from imagewarden_server.index.errors import RevisionGap
 from imagewarden_server.index.locking import ReadersWriterLock
-from imagewarden_server.index.parts import HashPart, IndexInfo, Part
+from imagewarden_server.index.parts import IndexInfo, Part
 from imagewarden_server.index.scores import Best
 from imagewarden_server.matching.ports import (
     Change,
@@ -348,23 +348,15 @@ class IndexSet:
         read before the first of them are right again once the changes since are applied to it.
         """
         with self._lock.read():
-            banks = list(self._banks)
-        for key in banks:
+            contents = [(key, name) for key, bank in self._banks.items() for name in bank.contents()]
+        for key, name in contents:
             with self._lock.read():
-                bank = self._banks.get(key, BankIndexes())
-                hashes: list[HashPart] = list(bank.hash_parts(key))
-                places, extractors = list(bank.vectors), list(bank.locals)
-            yield from hashes
-            for place in places:
-                with self._lock.read():
-                    vectors = self._banks.get(key, BankIndexes()).vector_part(key, place)
-                if vectors is not None:
-                    yield vectors
-            for extractor in extractors:
-                with self._lock.read():
-                    features = self._banks.get(key, BankIndexes()).local_part(key, extractor)
-                if features is not None:
-                    yield features
+                make = self._banks[key].copying(key, name) if key in self._banks else None
+            if make is not None:
+                part = make()
+                # What it was made of need not stay while it is written.
+                del make
+                yield part
 
     def put(self, part: Part) -> None:
         """Take a part that `parts` gave into an index that is not searched yet.

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.index.errors import DuplicateKey, WrongShape
-from imagewarden_server.index.postings import Postings, best_of_each_vote
+from imagewarden_server.index.postings import Postings
 from imagewarden_server.index.vocabulary import Vocabulary, load_vocabulary
+from imagewarden_server.index.votes import agreeing, best_of_each_vote, poses_of
 from imagewarden_server.media.local import DESCRIPTOR_SIZE, mirrored
 from imagewarden_server.media.types import LocalFeatures
 
@@ -32,28 +33,24 @@ RADIUS = 18
 """At most this many of 64 bits differ between signatures that are alike: see docs/local-features.md."""
 
 _SIGMA = 16.0
-_TURNS = 16
-_SCALES = 12
-_OCTAVE = 2.0
-"""Bins of scale an octave."""
 
 _SMALL = 64
 """Segments of fewer sets than this are made anew with each addition."""
 
 _AT_ONCE = 2_048
-"""No addition makes a segment of more sets than this out of others: checks wait meanwhile. See `LocalIndex.merge`."""
+"""No addition makes a segment of more sets than this out of others: checks wait meanwhile. See `LocalIndex.merging`."""
+
+_WORDS_AT_ONCE = 16
+"""Of so many sets words are looked for at once: of one alone each takes twice as long."""
 
 _MOST_SEGMENTS = 4
 """More segments than this are wanted in one, beside all else."""
 
 _MOST_PAIRS = 16_000_000
-"""So many postings are compared for a side of a query: some 30 ms. Up to 40,000 pictures that is all of them."""
+"""So many postings are compared for a side of a query: some 40 ms. Up to some 230,000 pictures that is all of them."""
 
 _LEAST_VOTERS = 300
 """So many keypoints vote in any case: of 112 strongly edited pictures each was still found, with 250 one was not."""
-
-_MOST_VOTED = 2_048
-"""So many sets are asked how far their votes agree."""
 
 _WEIGHT = np.exp(-((np.arange(65) / _SIGMA) ** 2)).astype(np.float32)
 
@@ -148,9 +145,8 @@ class LocalIndex:
             raise DuplicateKey(f"local features of key {again[0]} are there already, or twice among the new ones")
         for key, one in zip(keys, features, strict=True):
             _check(key, one)
-        self._append(
-            [_Set(key, entry, one, *self._words(one)) for key, entry, one in zip(keys, entries, features, strict=True)]
-        )
+        described = zip(keys, entries, features, self._words(features), strict=True)
+        self._append([_Set(key, entry, one, *words) for key, entry, one, words in described])
 
     def remove(self, keys: Sequence[int]) -> None:
         """Remove keys; those that are not there are no error."""
@@ -174,7 +170,17 @@ class LocalIndex:
 
     def question(self, features: LocalFeatures) -> Question:
         """What `answer` is asked: the same for every index of one vocabulary."""
-        return Question(self._side(features), self._side(mirrored(features)))
+        seen = features, mirrored(features)
+        # Both at once: the more descriptors, the less time each takes.
+        projected = self._vocabulary.project(np.concatenate([side.descriptors for side in seen]))
+        words = self._vocabulary.nearest(projected, ASSIGNED)
+        signatures = self._vocabulary.sign(projected, words)
+        count = len(features.points)
+        plain, in_mirror = (
+            _Side(words[part], signatures[part], poses_of(side.points))
+            for side, part in zip(seen, (slice(count), slice(count, None)), strict=True)
+        )
+        return Question(plain, in_mirror)
 
     def vote(self, features: LocalFeatures, k: int) -> list[tuple[int, float, bool]]:
         """The k sets with the most votes: key, votes, and whether the mirrored query found it; most votes first."""
@@ -195,7 +201,14 @@ class LocalIndex:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All there is, for `of`."""
+        return self.copying()()
+
+    def copying(self) -> Callable[[], dict[str, NDArray[Any]]]:
+        """What makes `arrays` of all that is here now, and may run without the lock: sets are never changed."""
         held = [one for one in self._sets if one is not None]
+        return lambda: self._arrays_of(held)
+
+    def _arrays_of(self, held: Sequence[_Set]) -> dict[str, NDArray[Any]]:
         return {
             "keys": np.array([one.key for one in held], np.int64),
             "entries": np.array([one.entry for one in held], np.int64),
@@ -307,21 +320,25 @@ class LocalIndex:
         )
         points = _joined([one.features.points for _, one in held], np.empty((0, 4), np.float32))
         signatures = _joined([one.signatures for _, one in held], np.empty(0, np.uint64))
-        return Postings.of(first, first + len(sets), words, places, signatures, _poses(points), self._vocabulary.words)
+        return Postings.of(
+            first, first + len(sets), words, places, signatures, poses_of(points), self._vocabulary.words
+        )
 
-    def _words(self, features: LocalFeatures) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
-        """The word and the signature of each descriptor; zeros where nothing votes for them."""
-        count = len(features.descriptors)
+    def _words(self, features: Sequence[LocalFeatures]) -> list[tuple[NDArray[np.uint16], NDArray[np.uint64]]]:
+        """The word and the signature of each descriptor of each set; zeros where nothing votes for them."""
         if not self._voted_for:
-            return np.zeros(count, np.uint16), np.zeros(count, np.uint64)
-        projected = self._vocabulary.project(features.descriptors)
-        words = self._vocabulary.nearest(projected)[:, 0]
-        return words.astype(np.uint16), self._vocabulary.sign(projected, words)
-
-    def _side(self, features: LocalFeatures) -> _Side:
-        projected = self._vocabulary.project(features.descriptors)
-        words = self._vocabulary.nearest(projected, ASSIGNED)
-        return _Side(words, self._vocabulary.sign(projected, words), _poses(features.points))
+            return [(np.zeros(count, np.uint16), np.zeros(count, np.uint64)) for count in map(_size, features)]
+        found = []
+        for begin in range(0, len(features), _WORDS_AT_ONCE):
+            few = features[begin : begin + _WORDS_AT_ONCE]
+            projected = self._vocabulary.project(np.concatenate([one.descriptors for one in few]))
+            words = self._vocabulary.nearest(projected)[:, 0]
+            signatures = self._vocabulary.sign(projected, words)
+            ends = np.cumsum([_size(one) for one in few])[:-1]
+            parts = zip(np.split(words.astype(np.uint16), ends), np.split(signatures, ends), strict=True)
+            # Copies: a part would keep all of its batch as long as any of it is there.
+            found += [(one.copy(), two.copy()) for one, two in parts]
+        return found
 
     def _votes(self, side: _Side) -> NDArray[np.float32]:
         """Votes for all places."""
@@ -338,7 +355,7 @@ class LocalIndex:
         voter, place, weight, pose = voter[alive], place[alive], weight[alive], pose[alive]
         chosen = best_of_each_vote(voter * np.int64(len(self._sets)) + place, weight)
         voter, place, weight, pose = voter[chosen], place[chosen], weight[chosen], pose[chosen]
-        return self._agreeing(place, weight, poses[voter] - pose)
+        return agreeing(place, weight, poses[voter] - pose, len(self._sets))
 
     def _voters(self, side: _Side) -> int:
         """How many of a query's keypoints vote, the strongest first: all, unless the lists are long."""
@@ -347,35 +364,9 @@ class LocalIndex:
             pairs += (segment.begins[side.words + 1] - segment.begins[side.words]).sum(axis=1)
         return max(_LEAST_VOTERS, int(np.searchsorted(np.cumsum(pairs), _MOST_PAIRS)))
 
-    def _agreeing(
-        self, place: NDArray[np.int32], weight: NDArray[np.float32], pose: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """The most votes for each place that agree on turn and scale, to two bins of each."""
-        there, compact = np.unique(place, return_inverse=True)
-        if len(there) > _MOST_VOTED:
-            # Those with the most votes in all: others have hardly more that agree.
-            total = np.bincount(compact, weight)
-            chosen = np.zeros(len(there), np.bool_)
-            chosen[np.argpartition(total, -_MOST_VOTED)[-_MOST_VOTED:]] = True
-            kept = chosen[compact]
-            there, compact = np.unique(place[kept], return_inverse=True)
-            weight, pose = weight[kept], pose[kept]
-        turn = np.floor(pose[:, 0]).astype(np.int64) % _TURNS
-        scale = np.clip(np.floor(pose[:, 1]).astype(np.int64) + _SCALES // 2, 0, _SCALES - 1)
-        cell = (compact * _TURNS + turn) * _SCALES + scale
-        table = np.bincount(cell, weight, len(there) * _TURNS * _SCALES).reshape(len(there), _TURNS, _SCALES)
-        table += np.roll(table, -1, axis=1)
-        table[:, :, :-1] += table[:, :, 1:].copy()
-        votes = np.zeros(len(self._sets), np.float32)
-        votes[there] = table.reshape(len(there), -1).max(1) if len(there) else 0
-        return votes
 
-
-def _poses(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Orientation and size of keypoints in bins, float32 [n, 2]: the differences of two say turn and scale."""
-    return np.stack(
-        [points[:, 3] * np.float32(_TURNS / (2 * np.pi)), np.log2(np.maximum(points[:, 2], 1e-6)) * _OCTAVE], axis=1
-    ).astype(np.float32)
+def _size(features: LocalFeatures) -> int:
+    return len(features.descriptors)
 
 
 def _joined(parts: Sequence[NDArray[Any]], none: NDArray[Any]) -> NDArray[Any]:

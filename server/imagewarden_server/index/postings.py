@@ -1,21 +1,21 @@
 """Postings of a range of sets of local features: which of them have a descriptor of a word, and how near is it?
 
 A posting is a descriptor: the place of its set, its signature of 64 bits and how its keypoint is turned and sized.
-Those of a word stand next to each other. Short lists are gathered and compared all at once; long ones, of a bank of
-many thousand pictures, one after the other where they lie: a seventh of the time for 4 million pairs, and more than
-that for more.
+Those of a word stand next to each other. The lists that are asked are copied one after the other into pieces that stay
+in the processor's cache, and compared piece by piece: some 2.6 ns a pair, however long or short the lists are, where a
+list by itself costs 5 us more and gathering by rows takes twice as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_LONG = 700
-"""From so many postings a word on, in the mean, a list is compared by itself."""
+_PAIRS = 131_072
+"""Pairs compared at once: as many as are in a megabyte."""
 
 Near = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]
 """Of each pair that is near: the place of the query, the row of the posting, the bits that differ."""
@@ -69,46 +69,25 @@ class Postings:
             radius: in bits of 64.
         """
         begins, ends = self.begins[words], self.begins[words + 1]
-        if len(words) and (ends - begins).mean() >= _LONG:
-            return self._one_by_one(begins.tolist(), ends.tolist(), signatures, radius)
         lengths = ends - begins
-        rows = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
-        bits = np.bitwise_count(self.signatures[rows] ^ np.repeat(signatures, lengths))
-        near = np.flatnonzero(bits <= radius)
-        return np.repeat(np.arange(len(words)), lengths)[near], rows[near], bits[near]
-
-    def _one_by_one(
-        self, begins: Sequence[int], ends: Sequence[int], signatures: NDArray[np.uint64], radius: int
-    ) -> Near:
-        longest = max(end - begin for begin, end in zip(begins, ends, strict=True))
-        differ, bits, close = np.empty(longest, np.uint64), np.empty(longest, np.uint8), np.empty(longest, np.bool_)
-        rows, counts = [], np.zeros(len(signatures), np.int64)
-        found: list[NDArray[np.uint8]] = []
-        for query, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            length = end - begin
-            np.bitwise_xor(self.signatures[begin:end], signatures[query], out=differ[:length])
-            np.bitwise_count(differ[:length], out=bits[:length])
-            np.less_equal(bits[:length], radius, out=close[:length])
-            near = close[:length].nonzero()[0]
-            if len(near):
-                rows.append(near + begin)
-                found.append(bits[near])
-                counts[query] = len(near)
-        asked = np.repeat(np.arange(len(signatures)), counts)
-        if not rows:
-            return asked, np.empty(0, np.int64), np.empty(0, np.uint8)
-        return asked, np.concatenate(rows), np.concatenate(found)
+        pairs = np.concatenate([[0], np.cumsum(lengths)])
+        lists = [self.signatures[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        found: list[Near] = [_NOTHING]
+        for first, last in itertools.pairwise(_cuts(pairs)):
+            differ = np.concatenate(lists[first:last])
+            differ ^= np.repeat(signatures[first:last], lengths[first:last])
+            bits = np.bitwise_count(differ)
+            near = np.flatnonzero(bits <= radius)
+            asked = np.searchsorted(pairs, near + pairs[first], side="right") - 1
+            found.append((asked, near + (pairs[first] - pairs[asked] + begins[asked]), bits[near]))
+        asked, rows, bits = (np.concatenate(part) for part in zip(*found, strict=True))
+        return asked, rows, bits
 
 
-def best_of_each_vote(group: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Of each group the place of the greatest weight: one vote a keypoint and picture."""
-    order = np.argsort(group, kind="stable")
-    ordered = weight[order]
-    starts = np.flatnonzero(np.append(True, np.diff(group[order]) != 0)) if len(group) else np.empty(0, np.intp)
-    lengths = np.diff(np.append(starts, len(group)))
-    best = np.maximum.reduceat(ordered, starts) if len(group) else ordered
-    places = np.flatnonzero(ordered == np.repeat(best, lengths))
-    owners = np.repeat(np.arange(len(starts)), lengths)[places]
-    first = np.append(True, owners[1:] != owners[:-1]) if len(owners) else np.empty(0, np.bool_)
-    chosen: NDArray[np.intp] = order[places[first]]
-    return chosen
+_NOTHING: Near = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8)
+
+
+def _cuts(pairs: NDArray[np.int64]) -> list[int]:
+    """Where to cut queries, before each of which there are so many pairs, into pieces of about `_PAIRS`."""
+    places = np.searchsorted(pairs, np.arange(0, pairs[-1], _PAIRS))
+    return [int(place) for place in np.unique(np.append(places, len(pairs) - 1))]

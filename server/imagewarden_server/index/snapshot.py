@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from imagewarden_server.index.errors import SnapshotProblem
 from imagewarden_server.index.index_set import IndexSet
 from imagewarden_server.index.parts import HashPart, LocalPart, Part, VectorPart
 from imagewarden_server.index.vectors import read_arrays, write_arrays
+from imagewarden_server.index.vocabulary import load_vocabulary
 from imagewarden_server.matching.types import SignalType, VectorSpace
 
 FORMAT = 2
@@ -43,7 +45,7 @@ def save_snapshot(index: IndexSet, directory: Path, catalog_id: str) -> Path:
     Searches and changes go on meanwhile: each index in it is copied for itself, so that one may have a change that
     another has not. The manifest has the revision before the first copy and the one after the last; the changes
     between the two must be applied again, which harms nothing. The snapshot appears by one rename, after its files are
-    on the disk. Where the same revision is there already and sound, nothing is written.
+    on the disk. Where the same revision is there already, sound and of this vocabulary, nothing is written.
 
     Args:
         index: what to save.
@@ -60,10 +62,10 @@ def save_snapshot(index: IndexSet, directory: Path, catalog_id: str) -> Path:
     with _alone(directory):
         for stray in directory.glob(f"{_PREFIX}*{_SCRATCH}*"):
             shutil.rmtree(stray, ignore_errors=True)
-        revision = index.revision
+        revision, vocabulary = index.revision, load_vocabulary().fingerprint
         target = directory / f"{_PREFIX}{revision:020d}"
-        if not _sound(target, catalog_id):
-            _write(index, revision, target, catalog_id)
+        if not _sound(target, catalog_id, vocabulary):
+            _write(index, revision, target, catalog_id, vocabulary)
         _prune(directory, target)
     # Afterwards, since it may take a minute: whoever stops the server meanwhile has the snapshot.
     index.compact()
@@ -117,7 +119,7 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _write(index: IndexSet, revision: int, target: Path, catalog_id: str) -> None:
+def _write(index: IndexSet, revision: int, target: Path, catalog_id: str, vocabulary: str) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}{_SCRATCH}", dir=target.parent))
     try:
         described = [_write_part(scratch, number, part) for number, part in enumerate(index.parts())]
@@ -127,6 +129,7 @@ def _write(index: IndexSet, revision: int, target: Path, catalog_id: str) -> Non
             "revision": revision,
             "last_revision": index.revision,
             "usearch": usearch.__version__,
+            "vocabulary": vocabulary,
             "files": described,
         }
         content = json.dumps(manifest, indent=1).encode()
@@ -136,7 +139,7 @@ def _write(index: IndexSet, revision: int, target: Path, catalog_id: str) -> Non
         for path in (*scratch.iterdir(), scratch):
             _sync(path)
         if target.exists():
-            shutil.rmtree(target)  # it was found damaged
+            shutil.rmtree(target)  # it was found damaged, or of another vocabulary
         scratch.rename(target)
         _sync(target.parent)
     finally:
@@ -163,12 +166,13 @@ def _write_part(scratch: Path, number: int, part: Part) -> Described:
     return described | {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def _sound(path: Path, catalog_id: str) -> bool:
+def _sound(path: Path, catalog_id: str, vocabulary: str) -> bool:
+    """Whether a snapshot is as it was written; and its words need not be found anew at each start."""
     try:
-        _manifest(path, catalog_id, None)
+        # Snapshots from before the vocabulary was named are of the first one.
+        return bool(_manifest(path, catalog_id, None).get("vocabulary") == vocabulary)
     except SnapshotProblem:
         return False
-    return True
 
 
 def _load(path: Path, catalog_id: str, newest_revision: int | None) -> IndexSet:
@@ -203,8 +207,9 @@ def _manifest(path: Path, catalog_id: str, newest_revision: int | None) -> Descr
                 f"has change {manifest['last_revision']}, and the catalogue ends with {newest_revision}: "
                 "the catalogue was set back"
             )
-        for said in manifest["files"]:
-            _check(path / Path(said["name"]).name, said)
+        # Large files take seconds each, in which Python's global lock is free.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda said: _check(path / Path(said["name"]).name, said), manifest["files"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotProblem(f"cannot be read ({type(error).__name__}: {error})") from error
     return manifest

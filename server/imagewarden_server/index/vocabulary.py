@@ -4,6 +4,10 @@ Hamming embedding (Jegou, Douze, Schmid, ECCV 2008: Hamming Embedding and Weak G
 Image Search): a descriptor is projected, the nearest centroid is its word, and each bit of its signature says on which
 side of the word's median it is in one dimension. Two descriptors of one word are alike where few bits differ.
 
+Words are many, so that the descriptors of one are few. To find the nearest of them, a descriptor's cell is found first,
+of which there are as many as a hundredth, and then the nearest of the words that are near anything in that cell: it is
+the nearest of all in 0.985, in a quarter of the time.
+
 `tools/fit_local_vocabulary.py` makes the file: see docs/local-features.md.
 """
 
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +34,43 @@ _DESCRIPTOR = 128
 _BLOCK = 256
 
 
+class Points:
+    """Points in space, to find the nearest of.
+
+    Args:
+        points: float32 [n, dimensions].
+    """
+
+    def __init__(self, points: NDArray[np.float32]) -> None:
+        # Of the squared distance what differs from point to point, halved and its sign turned, as one product.
+        halves = (points**2).sum(1, keepdims=True) / 2
+        self._product = np.ascontiguousarray(np.concatenate([points, -halves], axis=1).T)
+
+    def nearest(self, rows: NDArray[np.float32], count: int = 1) -> NDArray[np.int64]:
+        """The places of the `count` points nearest to each row [m, dimensions], nearest first: int64 [m, count].
+
+        There must be as many points as that.
+        """
+        rows = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
+        answer = np.empty((len(rows), count), np.int64)
+        for begin in range(0, len(rows), _BLOCK):
+            closeness = rows[begin : begin + _BLOCK] @ self._product
+            each = np.arange(len(closeness))
+            for place in range(count):
+                nearest = closeness.argmax(1)
+                answer[begin : begin + _BLOCK, place] = nearest
+                closeness[each, nearest] = -np.inf
+        return answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """A part of the space of descriptors: the words int64 [n] that are near anything in it, and where they are."""
+
+    words: NDArray[np.int64]
+    points: Points
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
     """What `load_vocabulary` read.
@@ -36,7 +78,8 @@ class Vocabulary:
     Attributes:
         mean: float32 [128], in the unit of descriptors.
         projection: float32 [128, 64]: orthonormal columns.
-        centroids: float32 [words, 64].
+        middles: of the cells.
+        cells: as many as there are middles.
         medians: float32 [words, 64]: of the projected descriptors of each word.
         idf: float32 [words]: how much a word says: the logarithm of how few pictures have it, about 1 in the mean.
         fingerprint: of all of these; words and signatures of other vocabularies are not comparable.
@@ -44,7 +87,8 @@ class Vocabulary:
 
     mean: NDArray[np.float32]
     projection: NDArray[np.float32]
-    centroids: NDArray[np.float32]
+    middles: Points
+    cells: tuple[Cell, ...]
     medians: NDArray[np.float32]
     idf: NDArray[np.float32]
     fingerprint: str
@@ -52,7 +96,7 @@ class Vocabulary:
     @property
     def words(self) -> int:
         """How many words there are."""
-        return len(self.centroids)
+        return len(self.medians)
 
     def project(self, descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Descriptors uint8 [n, 128] as float32 [n, 64].
@@ -62,23 +106,22 @@ class Vocabulary:
         """
         if descriptors.dtype != np.uint8 or descriptors.shape[1:] != (_DESCRIPTOR,):
             raise WrongShape(f"local descriptors are uint8 [n, 128], and {descriptors.dtype} {descriptors.shape} came")
-        rows: NDArray[np.float32] = descriptors.astype(np.float32) - self.mean
-        projected: NDArray[np.float32] = rows @ self.projection
-        return projected
+        return project(descriptors, self.mean, self.projection)
 
     def nearest(self, projected: NDArray[np.float32], count: int = 1) -> NDArray[np.int64]:
-        """The `count` nearest words of each row, nearest first: int64 [n, count]."""
-        # Of the squared distance what differs from word to word, halved and its sign turned, as one product.
-        words = np.concatenate([self.centroids, -(self.centroids**2).sum(1, keepdims=True) / 2], axis=1).T
-        rows = np.concatenate([projected, np.ones((len(projected), 1), np.float32)], axis=1)
-        answer = np.empty((len(projected), count), np.int64)
-        for begin in range(0, len(rows), _BLOCK):
-            closeness = rows[begin : begin + _BLOCK] @ words
-            each = np.arange(len(closeness))
-            for place in range(count):
-                nearest = closeness.argmax(1)
-                answer[begin : begin + _BLOCK, place] = nearest
-                closeness[each, nearest] = -np.inf
+        """The `count` nearest words of each row, of those of its cell, nearest first: int64 [n, count]."""
+        homes = self.middles.nearest(projected)[:, 0]
+        order = np.argsort(homes, kind="stable")
+        rows = projected[order]
+        found = np.empty((len(rows), count), np.int64)
+        counts = np.bincount(homes, minlength=len(self.cells))
+        ends = np.cumsum(counts)
+        for home in np.flatnonzero(counts).tolist():
+            part = slice(ends[home] - counts[home], ends[home])
+            cell = self.cells[home]
+            found[part] = cell.words[cell.points.nearest(rows[part], count)]
+        answer = np.empty_like(found)
+        answer[order] = found
         return answer
 
     def sign(self, projected: NDArray[np.float32], words: NDArray[np.int64]) -> Signatures:
@@ -88,16 +131,25 @@ class Vocabulary:
         return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
 
 
+def project(
+    descriptors: NDArray[np.uint8], mean: NDArray[np.float32], projection: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Descriptors uint8 [n, 128] as float32 [n, 64], by a mean [128] and a projection [128, 64]."""
+    rows: NDArray[np.float32] = descriptors.astype(np.float32) - mean
+    projected: NDArray[np.float32] = rows @ projection
+    return projected
+
+
 @functools.cache
 def load_vocabulary(path: Path = VOCABULARY) -> Vocabulary:
     """Read a vocabulary, once."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with np.load(path, allow_pickle=False) as stored:
-        return Vocabulary(
-            stored["mean"].astype(np.float32),
-            stored["projection"].astype(np.float32),
-            stored["centroids"].astype(np.float32),
-            stored["medians"].astype(np.float32),
-            stored["idf"].astype(np.float32),
-            digest,
-        )
+        wide = {name: stored[name].astype(np.float32) for name in ("mean", "projection", "middles", "medians", "idf")}
+        centroids, members = stored["centroids"].astype(np.float32), stored["members"].astype(np.int64)
+        ends = stored["member_ends"].tolist()
+    near = [members[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+    cells = tuple(Cell(words, Points(centroids[words])) for words in near)
+    return Vocabulary(
+        wide["mean"], wide["projection"], Points(wide["middles"]), cells, wide["medians"], wide["idf"], digest
+    )

@@ -49,6 +49,20 @@ class TestFlat:
         assert keys[0] == 9_999
         assert distances[:2].tolist() == [0, 1]
 
+    def test_a_copy_stays_what_it_was_while_the_index_changes(self) -> None:
+        index = FlatHammingIndex()
+        index.add(list(range(20)), list(range(20)), [pdq(key) for key in range(20)])
+        index.remove([3])
+        before = {name: array.copy() for name, array in index.arrays().items()}
+        make = index.copying()
+        index.add([3], [3], [pdq(99)])  # in the place that it had
+        index.add([20, 21], [20, 21], [pdq(20), pdq(21)])
+        index.remove(list(range(8)))  # so many that the others move together
+        after = make()
+        assert before.keys() == after.keys()
+        for name, array in before.items():
+            np.testing.assert_array_equal(after[name], array)
+
     def test_what_is_removed_is_no_longer_found(self) -> None:
         index = FlatHammingIndex()
         index.add(list(range(20)), list(range(100, 120)), [pdq(key) for key in range(20)])

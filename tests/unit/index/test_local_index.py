@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from imagewarden_server.index import local
 from imagewarden_server.index.errors import DuplicateKey, WrongShape
 from imagewarden_server.index.local import LocalIndex
-from imagewarden_server.index.vocabulary import VOCABULARY, Vocabulary, load_vocabulary
+from imagewarden_server.index.vocabulary import VOCABULARY, Points, Vocabulary, load_vocabulary
 from imagewarden_server.media.local import extract, mirrored
 from imagewarden_server.media.types import LocalFeatures
 
@@ -240,6 +240,16 @@ class TestRoundTrip:
         assert len(again) == 0
         assert again.vote(stored()[0], 3) == []
 
+    def test_a_copy_stays_what_it_was_while_the_index_changes(self) -> None:
+        index = filled()
+        before, make = index.arrays(), index.copying()
+        index.add([500], [500], [stored()[0]])
+        index.remove([10 + number for number in range(len(stored()) // 2 + 2)])  # so many that places change
+        after = make()
+        assert before.keys() == after.keys()
+        for name, array in before.items():
+            np.testing.assert_array_equal(after[name], array)
+
     def test_words_of_another_vocabulary_are_found_anew(self) -> None:
         index = filled()
         arrays = index.arrays()
@@ -259,16 +269,32 @@ class TestRoundTrip:
 class TestVocabulary:
     def test_the_file_is_small_and_sound(self) -> None:
         vocabulary = load_vocabulary()
-        assert VOCABULARY.stat().st_size <= 2**20
-        assert vocabulary.centroids.shape == vocabulary.medians.shape == (vocabulary.words, 64)
+        assert VOCABULARY.stat().st_size <= 2**22
+        assert vocabulary.medians.shape == (vocabulary.words, 64)
         assert np.allclose(vocabulary.projection.T @ vocabulary.projection, np.eye(64), atol=2e-3)
         assert (vocabulary.idf > 0).all()
 
-    def test_the_nearest_words_are_the_nearest(self) -> None:
+    def test_every_word_is_near_something(self) -> None:
+        vocabulary = load_vocabulary()
+        named = np.concatenate([cell.words for cell in vocabulary.cells])
+        assert np.unique(named).tolist() == list(range(vocabulary.words))
+
+    def test_the_nearest_words_are_the_nearest_but_for_a_few_at_the_borders_of_cells(self) -> None:
         vocabulary: Vocabulary = load_vocabulary()
-        rows = vocabulary.project(stored()[0].descriptors[:50])
-        distances = ((rows[:, None].astype(np.float64) - vocabulary.centroids[None]) ** 2).sum(2)
-        assert np.array_equal(vocabulary.nearest(rows, 3), np.argsort(distances, axis=1)[:, :3])
+        rows = np.concatenate([vocabulary.project(one.descriptors) for one in stored()])
+        with np.load(VOCABULARY, allow_pickle=False) as file:
+            centroids = file["centroids"].astype(np.float32)
+        nearest = Points(centroids).nearest(rows, 3)
+        found = vocabulary.nearest(rows, 3)
+        assert (found[:, 0] == nearest[:, 0]).mean() > 0.97
+        assert np.mean([len(np.intersect1d(*pair)) for pair in zip(found, nearest, strict=True)]) > 0.96 * 3
+
+    def test_the_nearest_points_are_the_nearest(self) -> None:
+        chance = np.random.default_rng(2)
+        points = chance.normal(size=(70, 5)).astype(np.float32)
+        rows = chance.normal(size=(600, 5)).astype(np.float32)
+        distances = ((rows[:, None].astype(np.float64) - points[None]) ** 2).sum(2)
+        assert np.array_equal(Points(points).nearest(rows, 3), np.argsort(distances, axis=1)[:, :3])
 
     def test_like_descriptors_have_like_signatures(self) -> None:
         vocabulary = load_vocabulary()

@@ -1,4 +1,4 @@
-"""Postings against plain comparison: short lists and long ones, words that nothing has."""
+"""Postings against plain comparison: in one piece and in many, words that nothing has."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def chance() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
-@pytest.mark.parametrize("long", [0, 10**9], ids=["one by one", "all at once"])
+@pytest.mark.parametrize("pairs", [1, 500, 10**9], ids=["one by one", "in pieces", "all at once"])
 def test_near_postings_are_those_that_plain_comparison_finds(
-    chance: np.random.Generator, monkeypatch: pytest.MonkeyPatch, long: int
+    chance: np.random.Generator, monkeypatch: pytest.MonkeyPatch, pairs: int
 ) -> None:
-    monkeypatch.setattr(postings, "_LONG", long)
+    monkeypatch.setattr(postings, "_PAIRS", pairs)
     words = chance.integers(0, WORDS - 2, 3_000).astype(np.uint16)  # two words that nothing has
     signatures = chance.integers(0, 2**64, len(words), np.uint64)
     places = chance.integers(7, 99, len(words)).astype(np.int32)
@@ -28,6 +28,7 @@ def test_near_postings_are_those_that_plain_comparison_finds(
     made = Postings.of(7, 99, words, places, signatures, poses, WORDS)
     like = chance.integers(0, len(words), 200)
     asked_words = np.concatenate([words[like[:150]].astype(np.int64), chance.integers(0, WORDS, 50)])
+    asked_words[[0, -1]] = WORDS - 1  # which nothing has
     asked = signatures[like] ^ np.uint64(0b1011)
     queries, rows, bits = made.near(asked_words, asked, RADIUS)
     found = {
@@ -48,9 +49,9 @@ def test_near_postings_are_those_that_plain_comparison_finds(
     assert (made.poses[rows[0]] == poses[signatures == made.signatures[rows[0]]][0]).all()
 
 
-@pytest.mark.parametrize("long", [0, 10**9])
-def test_nothing_is_near_nothing(monkeypatch: pytest.MonkeyPatch, long: int) -> None:
-    monkeypatch.setattr(postings, "_LONG", long)
+@pytest.mark.parametrize("pairs", [1, 10**9])
+def test_nothing_is_near_nothing(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr(postings, "_PAIRS", pairs)
     none = np.empty(0, np.uint64)
     empty = Postings.of(0, 0, np.empty(0, np.uint16), np.empty(0, np.int32), none, np.empty((0, 2), np.float32), WORDS)
     for words, signatures in ((np.array([1, 3]), np.array([5, 6], np.uint64)), (np.empty(0, np.int64), none)):

@@ -23,6 +23,7 @@ from tests.unit.index.rows import (
 
 from imagewarden_server.index import IndexSet, load_snapshot, open_index, save_snapshot
 from imagewarden_server.index.parts import Part
+from imagewarden_server.index.vocabulary import load_vocabulary
 from imagewarden_server.matching.ports import Change, Hit
 from imagewarden_server.matching.types import HashSignal, SignalType, VectorSpace
 
@@ -213,6 +214,13 @@ class TestBesideChanges:
         # Its last change is ahead of a catalogue that was set back to its first.
         assert load_snapshot(tmp_path, catalog.id, 4)[0] is None
 
+    def test_what_is_gone_before_it_is_copied_is_no_part(self) -> None:
+        index = sample()
+        parts = index.parts()
+        first = next(parts)
+        index.apply([Change(index.revision + 1, removed_bank=first.bank)])
+        assert all(part.bank != first.bank for part in parts)
+
 
 def flipped(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
@@ -299,6 +307,19 @@ class TestFrozen:
         assert problems == []
         assert index is not None
         assert_is_sample(index)
+
+    def test_one_of_another_vocabulary_is_written_again_so_that_words_are_found_once(self, tmp_path: Path) -> None:
+        shutil.copytree(FIXTURES / "index-snapshot-v2", tmp_path / "index")
+        index, _ = load_snapshot(tmp_path / "index", CATALOG, 3)
+        assert index is not None
+        fingerprint = load_vocabulary().fingerprint
+        for _ in range(2):
+            path = save_snapshot(index, tmp_path / "index", CATALOG)
+            assert path.name == "snapshot-00000000000000000003"
+            assert json.loads((path / "manifest.json").read_text())["vocabulary"] == fingerprint
+            for local in path.glob("*-local.npz"):
+                with np.load(local) as arrays:
+                    assert arrays["vocabulary"].tobytes().hex() == fingerprint
 
     def test_a_snapshot_of_format_1_is_passed_over(self, tmp_path: Path) -> None:
         """It does not know the entries: the index is rebuilt from the catalogue."""
