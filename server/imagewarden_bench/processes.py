@@ -19,7 +19,17 @@ _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def processor_seconds(pid: int) -> float:
-    """How long a process has had the processor, all its threads together (proc_pid_stat(5): utime and stime)."""
+    """How long a process and its children have had the processor, all their threads together.
+
+    Children that have ended are not counted (proc_pid_stat(5): utime and stime).
+    """
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+    ]
+    return _own_seconds(pid) + sum(processor_seconds(child) for child in children)
+
+
+def _own_seconds(pid: int) -> float:
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -20,6 +20,7 @@ from imagewarden_server import logs
 from imagewarden_server.api.banks import BankServicer
 from imagewarden_server.api.moderation import ModerationServicer
 from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.decoding import DecoderProcesses
 from imagewarden_server.embedding import TfServingEmbedder
 from imagewarden_server.http import StatusServer
 from imagewarden_server.index import IndexSet, open_index, save_snapshot
@@ -45,6 +46,7 @@ _MESSAGE_ROOM = 4 * 2**20
 _MESSAGE_PICTURES = 4
 _EXPIRE_SECONDS = 10.0
 _WATCH_SECONDS = 0.25
+_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,9 @@ class App:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         catalog = await asyncio.to_thread(SqlCatalog.open, settings.state_dir / "catalog.sqlite3")
         stack.callback(catalog.close)
+        # Started first: they load their libraries while the index is opened.
+        decoder = _decoder(settings, self.metrics)
+        stack.callback(decoder.close)
         begin = time.perf_counter()
         snapshots = settings.state_dir / "index"
         index, how, details = await asyncio.to_thread(open_index, snapshots, catalog)
@@ -116,8 +121,9 @@ class App:
             revision=index.revision,
             seconds=round(time.perf_counter() - begin, 3),
         )
-        workers = Workers(max(4, (os.cpu_count() or 1) + 2))
+        workers = Workers(_CORES + max(4, _CORES + 2))  # of which some wait for a decoder
         stack.callback(workers.close)
+        await asyncio.to_thread(decoder.warm)
         follower = Follower(catalog, index)
         snapshotter = _Snapshotter(index, snapshots, catalog.id)
         stack.push_async_callback(snapshotter.save)
@@ -130,9 +136,6 @@ class App:
         await embedder.start()
         stack.push_async_callback(embedder.close)
         passes = Passes(embedder, workers, settings.embedding_cache_bytes, self.metrics)
-        limits = Limits(
-            max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
-        )
         self.metrics.watch_state(
             banks=lambda: _all_banks(catalog),
             revisions=lambda: (catalog.revision(), index.revision),
@@ -150,14 +153,14 @@ class App:
             follower=follower,
             embedder=passes,
             workers=workers,
-            limits=limits,
+            decoder=decoder,
             on_undecided=Action[settings.on_undecided.name],
             observer=self.metrics,
         )
         similarity = Similarity(
-            catalog=catalog, index=index, follower=follower, embedder=passes, workers=workers, limits=limits
+            catalog=catalog, index=index, follower=follower, embedder=passes, workers=workers, decoder=decoder
         )
-        enroller = Enroller(catalog=catalog, follower=follower, embedder=embedder, workers=workers, limits=limits)
+        enroller = Enroller(catalog=catalog, follower=follower, embedder=embedder, workers=workers, decoder=decoder)
         moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(
             ModerationServicer(
                 checker,
@@ -284,6 +287,13 @@ def _all_banks(catalog: SqlCatalog) -> Sequence[Bank]:
         if page.next_after is None:
             return banks
         after = page.next_after
+
+
+def _decoder(settings: Settings, observer: Metrics) -> DecoderProcesses:
+    limits = Limits(
+        max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
+    )
+    return DecoderProcesses(limits, processes=_CORES, observer=observer)
 
 
 async def _expire(catalog: SqlCatalog, follower: Follower) -> None:

@@ -91,6 +91,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.decoders = Counter(
+            "imagewarden_decoder_processes_ended_total",
+            "Decoder processes that a picture ended (crashed), or that were ended for it (killed, nonsense).",
+            ["how"],
+            registry=self.registry,
+        )
         self.looks = Counter(
             "imagewarden_looks_total",
             "Pictures looked at (taken), or known of an earlier check (remembered) or of one beside (shared).",
@@ -122,6 +128,10 @@ class Metrics:
     def look(self, how: str) -> None:
         """One look at a picture that was taken, or not (a RecentObserver)."""
         self.looks.labels(how).inc()
+
+    def decoder_ended(self, how: str) -> None:
+        """One decoder process that had to be replaced (a DecoderObserver)."""
+        self.decoders.labels(how).inc()
 
     def passes(self, *, kept: int, shared: int, made: int) -> None:
         """Passes of the model that were not made, and that were (a PassObserver)."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.decoding import DecoderProcesses
 from imagewarden_server.index import IndexSet, open_index
 from imagewarden_server.matching.check import Checker, CheckResult
 from imagewarden_server.matching.embedder import Embedder
@@ -59,13 +60,14 @@ class Service:
         self.catalog = SqlCatalog.open(folder / "catalog.sqlite3")
         self.index: IndexSet = open_index(folder / "index", self.catalog)[0]
         self.workers = CountingWorkers()
+        self.decoder = DecoderProcesses(Limits(), processes=1)
         self.checker = Checker(
             catalog=self.catalog,
             index=self.index,
             follower=Follower(self.catalog, self.index),
             embedder=cast("Embedder", NoModel()),
             workers=self.workers,
-            limits=Limits(),
+            decoder=self.decoder,
             on_undecided=Action.REVIEW,
         )
 
@@ -91,6 +93,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     made = Service(tmp_path)
     yield made
     made.workers.close()
+    made.decoder.close()
     made.catalog.close()
 
 

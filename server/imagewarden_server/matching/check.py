@@ -17,12 +17,12 @@ from imagewarden_server.matching.glance import Glance, glance
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, digest_signals, require_bytes
 from imagewarden_server.matching.policy import PDQ_MIN_QUALITY, decide
-from imagewarden_server.matching.ports import Catalog, SearchIndex, WouldWait
+from imagewarden_server.matching.ports import Catalog, Decoder, SearchIndex, WouldWait
 from imagewarden_server.matching.recent import Recent, RecentObserver, Recognised
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, HashSignal, Match, SignalType, Undecided, UndecidedCode, Verdict
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk
-from imagewarden_server.media import Header, Limits, MediaProblem, PdqHash, Picture
+from imagewarden_server.media import Header, MediaProblem, PdqHash, Picture
 
 _PIXEL_SIGNALS = (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL)
 _ALL_SIGNALS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5, *_PIXEL_SIGNALS)
@@ -68,14 +68,14 @@ class Checker:
         follower: Follower,
         embedder: Embedder,
         workers: Workers,
-        limits: Limits,
+        decoder: Decoder,
         on_undecided: Action,
         observer: RecentObserver | None = None,
     ) -> None:
         self._index = index
         self._follower = follower
         self._workers = workers
-        self._limits = limits
+        self._decoder = decoder
         self._on_undecided = on_undecided
         self._lookup = Lookup(catalog, index)
         self._embedder = embedder
@@ -175,7 +175,7 @@ class Checker:
         """Decode and compare PDQ, then content, each only where something in scope has it."""
         try:
             seen = await walk.within(
-                self._workers.run(glance, self._lookup, walk.scope, walk.request.image, self._limits)
+                self._workers.run(glance, self._lookup, walk.scope, walk.request.image, self._decoder)
             )
         except DeadlineInStage:
             walk.out_of_time("decoding and the PDQ search", _PIXEL_SIGNALS)

@@ -25,7 +25,7 @@ from imagewarden_server.matching.pictures import (
     require_bytes,
 )
 from imagewarden_server.matching.policy import PDQ_MIN_QUALITY
-from imagewarden_server.matching.ports import AddedEntry, Catalog, Idempotency, Written
+from imagewarden_server.matching.ports import AddedEntry, Catalog, Decoder, Idempotency, Written
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import (
     HASH_BYTES,
@@ -37,7 +37,7 @@ from imagewarden_server.matching.types import (
     SignalSummary,
     SignalType,
 )
-from imagewarden_server.media import Frame, Limits, MediaError, Rendering
+from imagewarden_server.media import Frame, MediaError, Rendering
 
 MAX_HASHES = 10_000
 """The most hashes of one AddHashes call."""
@@ -62,12 +62,12 @@ class Enroller:
     """Makes entries."""
 
     def __init__(
-        self, *, catalog: Catalog, follower: Follower, embedder: Embedder, workers: Workers, limits: Limits
+        self, *, catalog: Catalog, follower: Follower, embedder: Embedder, workers: Workers, decoder: Decoder
     ) -> None:
         self._catalog = catalog
         self._follower = follower
         self._workers = workers
-        self._limits = limits
+        self._decoder = decoder
         self._copies = CopyDescriber(embedder, workers)
         self._logos = LogoDescriber(embedder, workers)
 
@@ -107,7 +107,7 @@ class Enroller:
         """
         require_bytes(image)
         bank = await self._bank(bank_id, _HASH_KINDS, "pictures")
-        picture = await self._workers.run(decode_or_raise, image, self._limits)
+        picture = await self._workers.run(decode_or_raise, image, self._decoder)
         digests = await self._workers.run(media.digest, image)
         frames = [frame for frame in picture.frames if embedding_usable(frame)]
         if not frames:
@@ -175,7 +175,7 @@ class Enroller:
 
     def _render(self, image: bytes) -> list[Rendering]:
         try:
-            return media.render_logo(image, self._limits)
+            return self._decoder.logo(image)
         except MediaError as error:
             raise as_domain_error(error, media.digest(image).sha256) from error
 

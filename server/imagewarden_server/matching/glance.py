@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from imagewarden_server import media
 from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import pdq_usable
+from imagewarden_server.matching.ports import Decoder
 from imagewarden_server.matching.timings import Timings
 from imagewarden_server.matching.types import Match
-from imagewarden_server.media import Limits, MediaError, Picture
+from imagewarden_server.media import MediaError, Picture
 
 
 @dataclass(slots=True)
@@ -44,12 +44,12 @@ class Glance:
     timings: Timings = field(default_factory=Timings)
 
 
-def glance(lookup: Lookup, scope: Scope, image: bytes, limits: Limits) -> Glance:
+def glance(lookup: Lookup, scope: Scope, image: bytes, decoder: Decoder) -> Glance:
     """Decode a picture, and compare its PDQ where any entry in scope has one; blocking."""
     seen = Glance()
     with seen.timings.stage("decode"):
         try:
-            seen.picture = picture = media.decode(image, limits)
+            seen.picture = picture = decoder.picture(image)
         except MediaError as error:
             seen.problem = error
             return seen

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imagewarden_server import media
 from imagewarden_server.matching.errors import DomainError, ImageOverLimits, ImageUndecodable, InvalidField
 from imagewarden_server.matching.policy import MIN_DEVIATION, PDQ_MIN_QUALITY
+from imagewarden_server.matching.ports import Decoder
 from imagewarden_server.matching.types import Box, HashSignal, SignalType
 from imagewarden_server.media import Digests, Frame, MediaError, MediaProblem
 
@@ -109,14 +110,14 @@ def as_domain_error(error: MediaError, sha256: bytes) -> DomainError:
     return kind(error.message, sha256=sha256.hex())
 
 
-def decode_or_raise(image: bytes, limits: media.Limits) -> media.Picture:
+def decode_or_raise(image: bytes, decoder: Decoder) -> media.Picture:
     """Decode for a change, with what the frames show.
 
     Raises:
         ImageOverLimits, ImageUndecodable: the picture gives no pixels.
     """
     try:
-        picture = media.decode(image, limits)
+        picture = decoder.picture(image)
         for frame in picture.frames:
             frame.shown  # noqa: B018 -- made here, on a worker
     except MediaError as error:

@@ -20,6 +20,7 @@ from imagewarden_server.matching.types import (
     Vectors,
     VectorSpace,
 )
+from imagewarden_server.media import Picture, Rendering
 
 T = TypeVar("T")
 
@@ -264,6 +265,24 @@ class AddedEntry:
 
     entry_id: str
     duplicate: bool
+
+
+class Decoder(Protocol):
+    """Turns a user's bytes into pixels; blocking, and what they do to a decoder stays there."""
+
+    def picture(self, data: bytes) -> Picture:
+        """A picture's header and frames: see `media.decode`.
+
+        Raises:
+            MediaError: the bytes give no pixels.
+        """
+
+    def logo(self, data: bytes) -> list[Rendering]:
+        """A logo as it may be met: see `media.render_logo`.
+
+        Raises:
+            MediaError: the bytes give no drawing.
+        """
 
 
 class Catalog(Protocol):

@@ -12,10 +12,10 @@ from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import EmbeddingUnavailable, RevisionBehind
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, decode_or_raise, model_input, require_bytes
-from imagewarden_server.matching.ports import Catalog, SearchIndex
+from imagewarden_server.matching.ports import Catalog, Decoder, SearchIndex
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Bank, Entry
-from imagewarden_server.media import Limits, Picture
+from imagewarden_server.media import Picture
 
 
 class Metric(enum.StrEnum):
@@ -64,13 +64,13 @@ class Similarity:
         follower: Follower,
         embedder: Embedder,
         workers: Workers,
-        limits: Limits,
+        decoder: Decoder,
     ) -> None:
         self._index = index
         self._follower = follower
         self._embedder = embedder
         self._workers = workers
-        self._limits = limits
+        self._decoder = decoder
         self._lookup = Lookup(catalog, index)
 
     async def search(
@@ -99,7 +99,7 @@ class Similarity:
                 revision=str(at_least_revision),
             )
         scope = await self._workers.run(self._lookup.scope, banks)
-        picture = await self._workers.run(decode_or_raise, image, self._limits)
+        picture = await self._workers.run(decode_or_raise, image, self._decoder)
         sha256 = await self._workers.run(media.sha256, image)
         revision = self._index.revision
         answer = await self._embedder.embed(

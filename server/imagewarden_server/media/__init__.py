@@ -8,13 +8,12 @@ from imagewarden_server.media.drawings import DRAWINGS, Pieces, Pose, drawing, u
 from imagewarden_server.media.grey import GREYS, grey, luma, unpacked
 from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
-from imagewarden_server.media.perceptual import close_look
+from imagewarden_server.media.perceptual import Frame, Picture, close_look
 from imagewarden_server.media.pixels import decode, inspect
 from imagewarden_server.media.shapes import SHAPES, Outline, Shapes, outlines
 from imagewarden_server.media.shapes import Level as ShapeLevel
 from imagewarden_server.media.types import (
     Digests,
-    Frame,
     Header,
     ImageFormat,
     Limits,
@@ -22,7 +21,6 @@ from imagewarden_server.media.types import (
     MediaError,
     MediaProblem,
     PdqHash,
-    Picture,
     Rendering,
 )
 from imagewarden_server.media.views import View, copy_views

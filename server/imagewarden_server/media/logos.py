@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,23 @@ _THUMBNAIL_SIDE = 256
 Box = tuple[float, float, float, float]
 
 
-def render_logo(data: bytes, limits: Limits) -> list[Rendering]:
+def render_logo(
+    data: bytes, limits: Limits, raster: Callable[[bytes, Limits], Image.Image] = first_frame
+) -> list[Rendering]:
     """Draw a logo as it may be met: in its colours, in grey, and in one colour; on light, dark and mid grounds.
 
     Each on the grounds that it can be seen on. A logo without transparency is drawn in its colours and in grey alone:
     its ground is part of it.
 
+    Args:
+        data: SVG, or a raster file.
+        limits: what it may be.
+        raster: what decodes a raster file.
+
     Raises:
         MediaError: EMPTY, UNRECOGNISED, UNDECODABLE or OVER_LIMITS.
     """
-    image = draw_svg(data, limits) if sniff(data) is ImageFormat.SVG else first_frame(data, limits)
+    image = draw_svg(data, limits) if sniff(data) is ImageFormat.SVG else raster(data, limits)
     visible = np.asarray(image)[..., 3] >= _VISIBLE
     if not visible.any():
         raise MediaError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagewarden_server.media.pdq import pdq
-from imagewarden_server.media.types import Frame, Shown
+from imagewarden_server.media.types import Header, PdqHash, Shown
 
 MODEL_SIDE = 299
 """The model's input height and width."""
@@ -23,6 +24,56 @@ _LUMA_SIDE = 64
 _REDUCING_GAP = 1.5
 
 
+class Frame:
+    """One frame of a picture, as the signals need it.
+
+    Attributes:
+        index: its number in the file, from 0.
+        pdq: its perceptual hash.
+        turned: the PDQ bits of its eight turns and flips, its own first.
+        held: its pixels at full size, uint8 [height, width, 3], sRGB; or what it shows, once that is made of them.
+    """
+
+    def __init__(self, index: int, pdq: PdqHash, turned: tuple[bytes, ...], held: NDArray[np.uint8] | Shown) -> None:
+        self.index = index
+        self.pdq = pdq
+        self.turned = turned
+        self.held = held
+
+    @property
+    def shown(self) -> Shown:
+        """What it shows: made when it is first asked for, in milliseconds, and never where PDQ has decided.
+
+        The full-size pixels are held until then. To be asked for on a worker first, by one thread.
+        """
+        if not isinstance(self.held, Shown):
+            self.held = _shown(self.held)
+        return self.held
+
+    @property
+    def small(self) -> NDArray[np.uint8]:
+        """See `Shown`."""
+        return self.shown.small
+
+    @property
+    def model_input(self) -> NDArray[np.uint8]:
+        """See `Shown`."""
+        return self.shown.model_input
+
+    @property
+    def deviation(self) -> float:
+        """See `Shown`."""
+        return self.shown.deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: its header and its sampled frames, at least one."""
+
+    header: Header
+    frames: tuple[Frame, ...]
+
+
 def frame_of(index: int, image: Image.Image) -> Frame:
     """All that the signals need of a frame.
 
@@ -31,14 +82,14 @@ def frame_of(index: int, image: Image.Image) -> Frame:
         image: mode RGB.
     """
     pixels = np.asarray(image)
-    hash_, turned = pdq(pixels)
-    return Frame(index, hash_, turned, lambda: _shown(image, pixels))
+    return Frame(index, *pdq(pixels), pixels)
 
 
-def _shown(image: Image.Image, pixels: NDArray[np.uint8]) -> Shown:
-    """What a frame shows, of the same pixels twice: as Pillow and as numpy have them."""
+def _shown(pixels: NDArray[np.uint8]) -> Shown:
+    """What a frame shows."""
     small = _at_most(pixels, SMALL_SIDE)
     size = (MODEL_SIDE, MODEL_SIDE)
+    image = Image.fromarray(pixels)
     model_input = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP))
     luma = Image.fromarray(small).convert("L").resize((_LUMA_SIDE, _LUMA_SIDE), Image.Resampling.BOX)
     return Shown(small, model_input, float(np.asarray(luma).std()))

@@ -28,9 +28,9 @@ from imagewarden_server.media.containers import (
     tiff_extent,
     webp_size,
 )
-from imagewarden_server.media.perceptual import frame_of
+from imagewarden_server.media.perceptual import Picture, frame_of
 from imagewarden_server.media.sniff import sniff
-from imagewarden_server.media.types import Header, ImageFormat, Limits, MediaError, MediaProblem, Picture
+from imagewarden_server.media.types import Header, ImageFormat, Limits, MediaError, MediaProblem
 
 # Pillow warns or raises by a size of its own; ours is checked on every header, before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -155,6 +155,11 @@ def _opened(data: bytes, limits: Limits) -> Iterator[_Opened]:
             yield _Opened(image, format_, extent, image.tell(), _orientation(image))
     except MediaError:
         raise
+    except MemoryError as error:
+        raise MediaError(
+            MediaProblem.OVER_LIMITS,
+            f"the {format_.value.upper()} file takes more memory to decode than a picture may; send a smaller one",
+        ) from error
     except Exception as error:  # the decoders raise whatever a broken file leads them to: there is no list of it
         raise MediaError(
             MediaProblem.UNDECODABLE,

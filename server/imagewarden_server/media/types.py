@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,55 +130,6 @@ class Shown:
     small: NDArray[np.uint8]
     model_input: NDArray[np.uint8]
     deviation: float
-
-
-class Frame:
-    """One frame of a picture, as the signals need it.
-
-    Attributes:
-        index: its number in the file, from 0.
-        pdq: its perceptual hash.
-        turned: the PDQ bits of its eight turns and flips, its own first.
-    """
-
-    def __init__(self, index: int, pdq: PdqHash, turned: tuple[bytes, ...], show: Callable[[], Shown]) -> None:
-        self.index = index
-        self.pdq = pdq
-        self.turned = turned
-        self._shown: Shown | Callable[[], Shown] = show
-
-    @property
-    def shown(self) -> Shown:
-        """What it shows: made when it is first asked for, in milliseconds, and never where PDQ has decided.
-
-        The full-size pixels are held until then. To be asked for on a worker first, by one thread.
-        """
-        if not isinstance(self._shown, Shown):
-            self._shown = self._shown()
-        return self._shown
-
-    @property
-    def small(self) -> NDArray[np.uint8]:
-        """See `Shown`."""
-        return self.shown.small
-
-    @property
-    def model_input(self) -> NDArray[np.uint8]:
-        """See `Shown`."""
-        return self.shown.model_input
-
-    @property
-    def deviation(self) -> float:
-        """See `Shown`."""
-        return self.shown.deviation
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded picture: its header and its sampled frames, at least one."""
-
-    header: Header
-    frames: tuple[Frame, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from PIL import Image
 
 from imagewarden_server.matching.pictures import Look, looks
 from imagewarden_server.matching.types import Box
-from imagewarden_server.media.perceptual import close_look, frame_of
-from imagewarden_server.media.types import Frame
+from imagewarden_server.media.perceptual import Frame, close_look, frame_of
 
 
 @pytest.fixture(scope="module")

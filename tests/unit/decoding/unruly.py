@@ -1,0 +1,97 @@
+"""A decoder process that a picture has taken over, and which does what its bytes say: unruly.py DESCRIPTOR LIMITS."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[3] / layer) for layer in ("server", "client")]
+
+from imagewarden_server.decoding.messages import receive_question  # noqa: E402 -- found by the line above
+
+FRAME = {"index": 0, "quality": 100, "turned": "00" * 256, "deviation": None}
+GOOD: dict[str, Any] = {
+    "header": ["png", 4, 2, 1],
+    "frames": [FRAME],
+    "memory": 1,
+    "shapes": [[2, 4, 3]],
+    "dropped": [],
+}
+
+
+def memory(length: int, *, sealed: bool = True) -> int:
+    import fcntl
+
+    descriptor = os.memfd_create("unruly", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, length)
+    if sealed:
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return descriptor
+
+
+def answer(wire: socket.socket, said: Any, descriptors: Sequence[int] = ()) -> None:
+    text = json.dumps(said).encode()
+    message = struct.pack("<I", len(text)) + text
+    if descriptors:
+        socket.send_fds(wire, [message], list(descriptors))
+    else:
+        wire.sendall(message)
+
+
+def frame(**changed: Any) -> dict[str, Any]:
+    return GOOD | {"frames": [FRAME | changed]}
+
+
+def half(wire: socket.socket) -> None:
+    wire.sendall(struct.pack("<I", 100) + b"{")
+    os._exit(0)
+
+
+DOES: dict[bytes, Callable[[socket.socket], None]] = {
+    b"good": lambda wire: answer(wire, GOOD, [memory(24)]),
+    b"exit": lambda _: os._exit(3),
+    b"abort": lambda _: os.abort(),
+    b"hang": lambda _: time.sleep(600),
+    b"too long": lambda wire: wire.sendall(struct.pack("<I", 2**31)),
+    b"half": half,
+    b"no JSON": lambda wire: wire.sendall(struct.pack("<I", 3) + b"{{{"),
+    b"a list": lambda wire: answer(wire, [1, 2]),
+    b"nothing": lambda wire: answer(wire, {}),
+    b"no memory": lambda wire: answer(wire, GOOD | {"memory": 9}),
+    b"two memories": lambda wire: answer(wire, GOOD, [memory(24), memory(24)]),
+    b"memory that can shrink": lambda wire: answer(wire, GOOD, [memory(24, sealed=False)]),
+    b"too little memory": lambda wire: answer(wire, GOOD, [memory(23)]),
+    b"no memory but a file": lambda wire: answer(wire, GOOD, [os.open(__file__, os.O_RDONLY)]),
+    b"no memory but a socket": lambda wire: answer(wire, GOOD, [socket.socket().detach()]),
+    b"sides of text": lambda wire: answer(wire, GOOD | {"shapes": [["2", 4, 3]]}, [memory(24)]),
+    b"negative sides": lambda wire: answer(wire, GOOD | {"shapes": [[-2, -4, 3]]}, [memory(24)]),
+    b"two channels": lambda wire: answer(wire, GOOD | {"shapes": [[2, 4, 2]]}, [memory(24)]),
+    b"another frame": lambda wire: answer(wire, GOOD | {"frames": [FRAME, FRAME]}, [memory(24)]),
+    b"no frames": lambda wire: answer(wire, GOOD | {"frames": []}, [memory(24)]),
+    b"another format": lambda wire: answer(wire, GOOD | {"header": ["exe", 4, 2, 1]}, [memory(24)]),
+    b"a header of text": lambda wire: answer(wire, GOOD | {"header": ["png", "4", 2, 1]}, [memory(24)]),
+    b"short hashes": lambda wire: answer(wire, frame(turned="00"), [memory(24)]),
+    b"hashes of no digits": lambda wire: answer(wire, frame(turned="zz" * 256), [memory(24)]),
+    b"a quality of text": lambda wire: answer(wire, frame(quality="100"), [memory(24)]),
+    b"an unknown problem": lambda wire: answer(wire, GOOD | {"problem": "?", "message": ""} | {"shapes": []}),
+    b"a problem without words": lambda wire: answer(wire, GOOD | {"problem": "empty"} | {"shapes": []}),
+    b"dropped memory of no number": lambda wire: answer(wire, GOOD | {"dropped": [[1]]}, [memory(24)]),
+}
+
+
+def main() -> None:
+    with socket.socket(fileno=int(sys.argv[1])) as wire:
+        while True:
+            _, data, _ = receive_question(wire)
+            DOES[data](wire)
+
+
+if __name__ == "__main__":
+    main()
