@@ -74,7 +74,7 @@ def _real(setting: Setting, folder: Path, address: str) -> Path:
         service.client.create_bank("hashes", BankKind.BANNED)
         with setting.progress.task("banning real pictures", _REAL) as step:
             for _ in range(_REAL):
-                image = setting.pictures.file(MEGAPIXEL)
+                image = setting.pictures.banned_file(MEGAPIXEL)
                 patiently(lambda key, image=image: service.client.add_image("pictures", image, request_id=key))  # type: ignore[misc]  # a default binds it
                 step(1)
     return folder
@@ -92,7 +92,7 @@ def _rounds(setting: Setting, services: list[tuple[int, int, float, float, Servi
             for (_, _, _, _, service), row in turn if number % 2 else turn[::-1]:
                 requests = [check_request(one) for one in setting.pictures.files(count, MEGAPIXEL)]
                 load = closed(service.address, CHECK, requests, 1, READY_SECONDS)
-                verdicts(load.answers)
+                verdicts(load.answers, new=True)
                 row["p50"].append(load.percentile(0.5))
                 for data in load.answers:
                     for one in pb.CheckImageResponse.FromString(data).timings:

@@ -116,7 +116,7 @@ def _repeats(setting: Setting, service: Service) -> dict[str, Any]:
     """Pictures that are new, and the same again: of a bank whose entry is recognised by all signals."""
     sizes = setting.sizes
     service.client.create_bank("content", BankKind.BANNED)
-    service.client.add_image("content", setting.pictures.file(MEGAPIXEL))
+    service.client.add_image("content", setting.pictures.banned_file(MEGAPIXEL))
     new, again = [], []
     with setting.progress.task("pictures that come again", sizes.rounds) as step:
         for _ in range(sizes.rounds):
@@ -124,7 +124,7 @@ def _repeats(setting: Setting, service: Service) -> dict[str, Any]:
             new.append(closed(service.address, CHECK, requests, _PEER_CALLERS, 600))
             many = list(itertools.islice(itertools.cycle(requests), int(1_000 * sizes.seconds)))
             again.append(closed(service.address, CHECK, many, _PEER_CALLERS, sizes.seconds))
-            verdicts(new[-1].answers)
+            verdicts(new[-1].answers, new=True)
             step(1)
     return {
         "callers": _PEER_CALLERS,

@@ -42,7 +42,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         rate = _OPEN_SHARE * max(row["ours"].rate for row in rows[max(sizes.callers)])
         files = setting.pictures.files(max(8, int(rate * sizes.seconds)), MEGAPIXEL)
         open_loop = arriving(ours.service.address, CHECK, [check_request(one) for one in files], rate, setting.seed)
-        verdicts(open_loop.answers)
+        verdicts(open_loop.answers, new=True)
     return {
         "banned_pictures": sizes.entries[0],
         "logos": sizes.entries[1],
@@ -59,7 +59,7 @@ def fill(setting: Setting, service: Service) -> None:
     service.client.create_bank("logos", BankKind.BRAND)
     with setting.progress.task("banning pictures and registering logos", pictures + logos) as step:
         for _ in range(pictures):
-            image = setting.pictures.file(MEGAPIXEL)
+            image = setting.pictures.banned_file(MEGAPIXEL)
             patiently(lambda key, image=image: service.client.add_image("pictures", image, request_id=key))  # type: ignore[misc]  # a default binds it
             step(1)
         for slug, svg in _logos(logos, setting.seed):
@@ -106,7 +106,7 @@ def _turn(
         before = {name: processor_seconds(pid) for name, pid in whole.pids.items()}
         load = closed(whole.service.address, CHECK, requests, callers, seconds)
         spent = {name: processor_seconds(pid) - before[name] for name, pid in whole.pids.items()}
-        verdicts(load.answers)
+        verdicts(load.answers, new=True)
         found["ours"] = load
         found["processor_ms"] = {name: 1e3 * one / len(load.answers) for name, one in spent.items()}
 

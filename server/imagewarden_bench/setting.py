@@ -16,6 +16,8 @@ from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.progress import Progress
 from imagewarden_eval.service import Service, launched, server_arguments, wait_for_model
 
+_KNOWN_SHARE = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -168,11 +170,16 @@ def check_request(image: bytes, banks: Sequence[str] = ()) -> bytes:
     return pb.CheckImageRequest(image=image, banks=[f"banks/{bank}" for bank in banks]).SerializeToString()
 
 
-def verdicts(answers: Sequence[bytes]) -> dict[str, int]:
+def verdicts(answers: Sequence[bytes], *, new: bool = False) -> dict[str, int]:
     """How many answers have which verdict.
 
+    Args:
+        answers: CheckImageResponses as they came.
+        new: the pictures are not to be known: a check that ends early since it knows one costs less.
+
     Raises:
-        EvaluationError: an answer was undecided for want of time or of the model: what was measured is no check.
+        EvaluationError: an answer was undecided for want of time or of the model, or pictures that should be new are
+            known: what was measured is not what it is called.
     """
     count: dict[str, int] = {}
     for data in answers:
@@ -182,6 +189,11 @@ def verdicts(answers: Sequence[bytes]) -> dict[str, int]:
                 raise EvaluationError(f"a check that was measured was not whole: {reason.message}")
         word = types.Verdict.Name(answer.verdict).removeprefix("VERDICT_").lower()
         count[word] = count.get(word, 0) + 1
+    if new and count.get("match", 0) > _KNOWN_SHARE * len(answers):
+        raise EvaluationError(
+            f"{count['match']} of {len(answers)} pictures that should be new are known; give --images of a folder "
+            "whose photographs have nothing in common"
+        )
     return count
 
 
