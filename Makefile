@@ -43,6 +43,10 @@ bench: model ## Measure how fast the service is here, beside its limits and its 
 test-fast: $(STAMP) ## Run the tests that need no model and take no long time
 	$(PYTEST) -m "not model and not slow"
 
+.PHONY: test-reliability
+test-reliability: model ## Kill, damage, starve and overload servers; say what they survived (under 20 minutes)
+	$(PYTEST) tests/reliability --kills 200
+
 .PHONY: check
 check: $(STAMP) ## Lint, types, layers, protos
 	$(BIN)/ruff check .

@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MODEL_ROOT = Path(os.environ.get("IMAGEWARDEN_TEST_MODELS") or ROOT / "var" / "model")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option of tests/reliability: pytest takes options of this file alone."""
+    parser.addoption("--kills", type=int, default=20, help="How often a server is killed (make test-reliability: 200).")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_is_left() -> Iterator[None]:
     yield

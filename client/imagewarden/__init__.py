@@ -31,6 +31,7 @@ from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
 from imagewarden._types import (
     AddedHash,
+    AuditEvent,
     Bank,
     BankChange,
     BoundingBox,
@@ -59,6 +60,7 @@ __all__ = [
     "AddedHash",
     "AlreadyExists",
     "AsyncClient",
+    "AuditEvent",
     "Bank",
     "BankChange",
     "BankKind",

@@ -9,10 +9,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
+from imagewarden import _audit as audit
 from imagewarden import _banks as banks
 from imagewarden import _moderation as moderation
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
-from imagewarden._channel import TlsConfig, checked_target, options
+from imagewarden._channel import TlsConfig, checked_target, key_metadata, options
 from imagewarden._errors import ImageWardenError
 from imagewarden._retry import Attempts, RetryPolicy
 from imagewarden._sources import ImageSource, needs_reading
@@ -85,12 +86,13 @@ class AsyncClient:
         tls: TlsConfig | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
+        key: str | None = None,
         metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.target = checked_target(target)
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
-        self._metadata = tuple(metadata)
+        self._metadata = (*key_metadata(key, target, tls), *metadata)
         self._options = options(tls)
         self._credentials = None if tls is None else tls.credentials()
         self._opened: grpc.aio.Channel | None = None
@@ -192,6 +194,7 @@ class AsyncClient:
     list_entries = _pages(banks.list_entries)
     update_entry = _call(banks.update_entry)
     delete_entry = _call(banks.delete_entry)
+    list_audit_events = _pages(audit.list_audit_events)
 
 
 async def _pairs(images: Pairs) -> AsyncIterator[tuple[str, ImageSource]]:

@@ -49,6 +49,27 @@ class TlsConfig:
         return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.certificate))
 
 
+def key_metadata(key: str | None, target: str, tls: TlsConfig | None) -> tuple[tuple[str, str], ...]:
+    """The metadata that shows a key.
+
+    Raises:
+        ValueError: it would go over a network in the clear.
+    """
+    if key is None:
+        return ()
+    if tls is None and not _stays_here(target):
+        raise ValueError(f"a key is not sent to {target} in the clear: give tls=TlsConfig(...), or --tls")
+    return (("authorization", f"Bearer {key}"),)
+
+
+def _stays_here(target: str) -> bool:
+    """Whether a target is on this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
 def checked_target(target: str) -> str:
     """The target itself, if it can be one: grpc says so of an empty one only when it is called, and not clearly."""
     if not target.strip():

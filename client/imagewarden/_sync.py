@@ -9,10 +9,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
+from imagewarden import _audit as audit
 from imagewarden import _banks as banks
 from imagewarden import _moderation as moderation
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
-from imagewarden._channel import TlsConfig, checked_target, options
+from imagewarden._channel import TlsConfig, checked_target, key_metadata, options
 from imagewarden._errors import ImageWardenError
 from imagewarden._retry import Attempts, RetryPolicy
 from imagewarden._sources import ImageSource
@@ -73,11 +74,12 @@ class Client:
         tls: TLS to the server; None: none, which is for loopback.
         timeout: seconds a call has, its retries included, unless the call says otherwise.
         retry: when failed calls are tried again.
+        key: shown with each call, where the server asks for keys; never sent over a network without TLS.
         metadata: sent with each call.
 
     Raises:
         OSError: a PEM file of `tls` cannot be read.
-        ValueError: the target is empty.
+        ValueError: the target is empty, or a key would be sent to another machine without TLS.
     """
 
     def __init__(
@@ -87,12 +89,13 @@ class Client:
         tls: TlsConfig | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
+        key: str | None = None,
         metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.target = checked_target(target)
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
-        self._metadata = tuple(metadata)
+        self._metadata = (*key_metadata(key, target, tls), *metadata)
         if tls is None:
             self._channel = grpc.insecure_channel(target, options=options(tls))
         else:
@@ -195,3 +198,4 @@ class Client:
     list_entries = _pages(banks.list_entries)
     update_entry = _call(banks.update_entry)
     delete_entry = _call(banks.delete_entry)
+    list_audit_events = _pages(audit.list_audit_events)

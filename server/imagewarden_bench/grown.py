@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.catalog.audit import Note
 from imagewarden_server.catalog.engine import open_engine
 from imagewarden_server.catalog.entries import insert_entries
-from imagewarden_server.catalog.transactions import Ledger
+from imagewarden_server.catalog.transactions import Done, Ledger
 from imagewarden_server.index import IndexSet, save_snapshot
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import LocalFeatures, NewEntry, SignalType, VectorSpace
@@ -77,13 +78,13 @@ def grow(state: Path, pictures: int, hashes: int, seed: int) -> None:
 def _entries(ledger: Ledger, bank: int, count: int) -> int:
     """Rows of entries without signals; the key of the first."""
 
-    def work(connection: Any, now: int) -> tuple[int, dict[str, Any], None]:
+    def work(connection: Any, now: int) -> Done[int]:
         first = 0
         for begin in range(0, count, _BATCH):
             ids = [f"made-{number}" for number in range(begin, min(begin + _BATCH, count))]
             at = insert_entries(connection, bank, [(one, NewEntry(external_id=one)) for one in ids], now)
             first = first or at
-        return first, {}, None
+        return first, {}, None, Note("", None, {"made": count})
 
     return ledger.change("grown", None, lambda *_: 0, work).value
 

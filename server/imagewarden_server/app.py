@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,13 +16,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from imagewarden.v1 import bank_service_pb2, bank_service_pb2_grpc, moderation_service_pb2, moderation_service_pb2_grpc
-from imagewarden_server import logs
+from imagewarden.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    bank_service_pb2,
+    bank_service_pb2_grpc,
+    moderation_service_pb2,
+    moderation_service_pb2_grpc,
+)
+from imagewarden_server import access, logs
+from imagewarden_server.api.audit import AuditServicer
 from imagewarden_server.api.banks import BankServicer
 from imagewarden_server.api.moderation import ModerationServicer
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.decoding import DecoderProcesses
-from imagewarden_server.embedding import TfServingEmbedder
+from imagewarden_server.embedding import BreakerState, TfServingEmbedder
 from imagewarden_server.http import StatusServer
 from imagewarden_server.index import IndexSet, open_index, save_snapshot
 from imagewarden_server.interceptors import chain
@@ -35,17 +44,23 @@ from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, Bank
 from imagewarden_server.media import Limits
-from imagewarden_server.settings import Settings
+from imagewarden_server.settings import Settings, split_address
+from imagewarden_server.state import alone
 from imagewarden_server.telemetry import Metrics
 
 _MODERATION = moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name
 _BANKS = bank_service_pb2.DESCRIPTOR.services_by_name["BankService"].full_name
+_AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
 # Beside the pictures of a call: names, labels, context.
 _MESSAGE_ROOM = 4 * 2**20
 # A batch, or several pictures of one logo, may be larger than one picture.
 _MESSAGE_PICTURES = 4
+_REFLECTED = (_MODERATION, _BANKS, _AUDIT, health.SERVICE_NAME, reflection.SERVICE_NAME)
 _EXPIRE_SECONDS = 10.0
 _WATCH_SECONDS = 0.25
+_KEY_SECONDS = 0.5
+"""A key that is revoked is refused after so long."""
+_REFUSAL_SECONDS = 5.0
 _CORES = os.cpu_count() or 1
 
 
@@ -55,26 +70,6 @@ class Addresses:
 
     grpc: str
     http: str
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """The host and the port of `host:port`; IPv6 hosts stand in brackets.
-
-    Raises:
-        ValueError: it is none.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{address!r} is no host:port")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if address.startswith("unix:"):
-        return True
-    host = split_address(address)[0]
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 class App:
@@ -106,6 +101,7 @@ class App:
         settings, stack = self._settings, self._stack
         log = logs.logger()
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.enter_context(alone(settings.state_dir))
         catalog = await asyncio.to_thread(SqlCatalog.open, settings.state_dir / "catalog.sqlite3")
         stack.callback(catalog.close)
         # Started first: they load their libraries while the index is opened.
@@ -136,15 +132,10 @@ class App:
         await embedder.start()
         stack.push_async_callback(embedder.close)
         passes = Passes(embedder, workers, settings.embedding_cache_bytes, self.metrics)
-        self.metrics.watch_state(
-            banks=lambda: _all_banks(catalog),
-            revisions=lambda: (catalog.revision(), index.revision),
-            index_age=lambda: 0.0 if index.revision >= catalog.revision() else time.monotonic() - follower.current_at,
-            model_ready=lambda: embedder.model is not None,
-            cached=lambda: passes.nbytes,
-        )
+        self._watch_state(catalog, index, follower, embedder, passes)
+        authority = await self._authority(catalog) if settings.require_keys else None
         server = grpc.aio.server(
-            interceptors=chain(self.metrics, settings.max_concurrent_calls, lambda: self._serving),
+            interceptors=chain(self.metrics, settings.max_concurrent_calls, lambda: self._serving, authority),
             options=_options(settings),
         )
         checker = Checker(
@@ -174,9 +165,10 @@ class App:
         bank_service_pb2_grpc.add_BankServiceServicer_to_server(
             BankServicer(Administrator(catalog, follower, workers), enroller, catalog.id), server
         )
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(catalog.audit, workers), server)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-        reflection.enable_server_reflection((_MODERATION, _BANKS, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection(_REFLECTED, server)
         port = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
@@ -193,17 +185,47 @@ class App:
             stack.push_async_callback(_cancel, running)
         self._serving = True
         await readiness.update()
-        grpc_address = settings.listen
-        if not grpc_address.startswith("unix:"):
-            grpc_address = f"{settings.listen.rpartition(':')[0]}:{port}"
-        self.addresses = Addresses(grpc_address, f"{settings.metrics_listen.rpartition(':')[0]}:{status.port}")
-        if settings.tls_certificate is None and not is_loopback(settings.listen):
-            log.warning(
-                "not encrypted",
-                listen=settings.listen,
-                hint="other machines can reach this address: set IMAGEWARDEN_TLS_CERTIFICATE and IMAGEWARDEN_TLS_KEY",
+        self.addresses = Addresses(_with_port(settings.listen, port), _with_port(settings.metrics_listen, status.port))
+        said = await asyncio.to_thread(_said_of, catalog)
+        log.info("serving", grpc=self.addresses.grpc, http=self.addresses.http, keys=settings.require_keys, **said)
+
+    def _watch_state(
+        self,
+        catalog: SqlCatalog,
+        index: IndexSet,
+        follower: Follower,
+        embedder: TfServingEmbedder,
+        passes: Passes,
+    ) -> None:
+        """What each scrape reads."""
+        self.metrics.watch_state(
+            banks=lambda: _all_banks(catalog),
+            revisions=lambda: (catalog.revision(), index.revision),
+            index_age=lambda: 0.0 if index.revision >= catalog.revision() else time.monotonic() - follower.current_at,
+            model_ready=lambda: embedder.model is not None,
+            model_left_alone=lambda: embedder.breaker is not BreakerState.CLOSED,
+            cached=lambda: passes.nbytes,
+        )
+
+    async def _authority(self, catalog: SqlCatalog) -> access.Authority:
+        """Who knows callers, kept up to date; what it refuses is on its way to the audit log.
+
+        Raises:
+            RuntimeError: no key is good: nobody could call.
+        """
+        refusals = access.Refusals(catalog.audit)
+        self._stack.push_async_callback(asyncio.to_thread, refusals.write)
+        authority = access.Authority(catalog.keys, refusals.note)
+        await asyncio.to_thread(authority.refresh)
+        if not authority.good_keys:
+            raise RuntimeError(
+                "callers must show a key, and there is none that is good; make one with `imagewarden key create NAME "
+                f"--role admin --state-dir {self._settings.state_dir}`"
             )
-        log.info("serving", grpc=self.addresses.grpc, http=self.addresses.http, revision=index.revision)
+        for seconds, work in ((_KEY_SECONDS, authority.refresh), (_REFUSAL_SECONDS, refusals.write)):
+            running = asyncio.create_task(_every(seconds, functools.partial(asyncio.to_thread, work)))
+            self._stack.push_async_callback(_cancel, running)
+        return authority
 
     def _status_server(self, readiness: _Readiness) -> StatusServer:
         host, port = split_address(self._settings.metrics_listen)
@@ -276,6 +298,17 @@ class _Snapshotter:
             logs.logger().error("snapshot failed", error=str(error), directory=str(self._directory))
         else:
             self._saved = revision
+
+
+def _with_port(address: str, port: int) -> str:
+    """Where is listened, with the port that the system picked."""
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def _said_of(catalog: SqlCatalog) -> dict[str, object]:
+    """What the log keeps of the catalogue's state, out of reach of who can write its file."""
+    sequence, head = catalog.audit.head()
+    return {"revision": catalog.revision(), "audit_events": sequence, "audit_hash": head}
 
 
 def _all_banks(catalog: SqlCatalog) -> Sequence[Bank]:

@@ -18,6 +18,7 @@ from imagewarden_server import logs
 from imagewarden_server.app import App
 from imagewarden_server.catalog import CatalogError
 from imagewarden_server.settings import Settings, SettingsError, load_settings
+from imagewarden_server.state import StateInUse
 
 app = typer.Typer(help="Run the moderation server.", invoke_without_command=True, add_completion=False)
 
@@ -65,7 +66,7 @@ def serve(
     try:
         # A quarter less of a small call than asyncio's own loop (docs/performance.md).
         uvloop.run(_run(settings, model_base_path if embedded else None, ready_file))
-    except (CatalogError, OSError, RuntimeError) as error:
+    except (CatalogError, StateInUse, OSError, RuntimeError) as error:
         typer.echo(f"imagewarden serve: {error}", err=True)
         raise typer.Exit(1) from None
 

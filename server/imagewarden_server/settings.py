@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 CONFIG_VARIABLE = "IMAGEWARDEN_CONFIG"
+_LAST_PORT = 65_535
 
 
 class SettingsError(Exception):
@@ -46,6 +47,26 @@ def default_state_dir() -> Path:
     """Where the XDG Base Directory Specification puts a user's state."""
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "imagewarden"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and the port of `host:port`; IPv6 hosts stand in brackets.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > _LAST_PORT:
+        raise ValueError(f"{address!r} is no host:port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address. Raises ValueError."""
+    if address.startswith("unix:"):
+        return True
+    host = split_address(address)[0]
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 class Settings(BaseSettings):
@@ -84,6 +105,8 @@ class Settings(BaseSettings):
     """How often a changed index is saved, so that the next start is fast."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
     """How long calls in flight may go on after SIGTERM."""
+    require_keys: bool = False
+    """Whether callers must show a key (`imagewarden key`) or a certificate that stands for one."""
     tls_certificate: Path | None = None
     """PEM certificate chain; with tls_key, gRPC speaks TLS."""
     tls_key: Path | None = None
@@ -105,6 +128,20 @@ class Settings(BaseSettings):
             path: Path | None = getattr(self, name)
             if path is not None and not path.is_file():
                 raise ValueError(f"{name}: no file {path}")
+        return self
+
+    @model_validator(mode="after")
+    def _others_need_keys(self) -> Settings:
+        if is_loopback(self.listen):
+            return self
+        missing = [] if self.require_keys else ["require_keys = true (IMAGEWARDEN_REQUIRE_KEYS)"]
+        if self.tls_certificate is None:
+            missing.append("tls_certificate and tls_key (IMAGEWARDEN_TLS_CERTIFICATE, IMAGEWARDEN_TLS_KEY)")
+        if missing:
+            raise ValueError(
+                f"listen: other machines can reach {self.listen}, which needs {' and '.join(missing)}; make keys with "
+                "`imagewarden key create`, or listen on 127.0.0.1"
+            )
         return self
 
     @classmethod

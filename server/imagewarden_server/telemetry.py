@@ -165,10 +165,11 @@ class Metrics:
         revisions: Callable[[], tuple[int, int]],
         index_age: Callable[[], float],
         model_ready: Callable[[], bool],
+        model_left_alone: Callable[[], bool],
         cached: Callable[[], int],
     ) -> None:
         """Read the catalogue's and the index's state at each scrape."""
-        self.registry.register(_StateCollector(banks, revisions, index_age, model_ready, cached))
+        self.registry.register(_StateCollector(banks, revisions, index_age, model_ready, model_left_alone, cached))
 
 
 class _StateCollector(Collector):
@@ -180,8 +181,10 @@ class _StateCollector(Collector):
         revisions: Callable[[], tuple[int, int]],
         index_age: Callable[[], float],
         model_ready: Callable[[], bool],
+        model_left_alone: Callable[[], bool],
         cached: Callable[[], int],
     ) -> None:
+        self._model_left_alone = model_left_alone
         self._cached = cached
         self._banks = banks
         self._revisions = revisions
@@ -208,6 +211,11 @@ class _StateCollector(Collector):
         )
         yield GaugeMetricFamily(
             "imagewarden_model_ready", "1 while the model can be asked.", value=float(self._model_ready())
+        )
+        yield GaugeMetricFamily(
+            "imagewarden_model_breaker_open",
+            "1 while the model host is left alone for its failures.",
+            value=float(self._model_left_alone()),
         )
         yield GaugeMetricFamily(
             "imagewarden_embedding_cache_bytes",

@@ -67,7 +67,7 @@ class Server(Process):
     model_address: str
 
 
-def _launch(arguments: list[str], ready: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _begin(arguments: list[str], ready: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     ready.unlink(missing_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -77,6 +77,11 @@ def _launch(arguments: list[str], ready: Path, log: Path, environment: dict[str,
             env={**os.environ, **environment},
         )
     _started.append(process)
+    return process
+
+
+def _launch(arguments: list[str], ready: Path, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    process = _begin(arguments, ready, log, environment)
     deadline = time.monotonic() + READY_SECONDS
     while not ready.exists():
         if process.poll() is not None:
@@ -97,11 +102,21 @@ def launch_host(model_base: Path, scratch: Path, port: int = 0, *options: str) -
     return Host(process, log, f"127.0.0.1:{json.loads(ready.read_text())['grpc_port']}")
 
 
+def _serve(state: Path, model_address: str, ready: Path) -> list[str]:
+    arguments = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--state-dir", str(state)]
+    return [*arguments, "--model-address", model_address, "--ready-file", str(ready)]
+
+
+def begin_server(state: Path, model_address: str, scratch: Path) -> subprocess.Popen[bytes]:
+    """Start a server, and do not wait until it is ready."""
+    ready = scratch / "server.json"
+    return _begin(_serve(state, model_address, ready), ready, scratch / "server.log", {})
+
+
 def launch_server(state: Path, model_address: str, scratch: Path, environment: dict[str, str] | None = None) -> Server:
     """Start a server."""
     ready, log = scratch / "server.json", scratch / "server.log"
-    arguments = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--state-dir", str(state)]
-    arguments += ["--model-address", model_address, "--ready-file", str(ready)]
+    arguments = _serve(state, model_address, ready)
     process = _launch(arguments, ready, log, environment or {})
     addresses = json.loads(ready.read_text())
     return Server(process, log, addresses["grpc"], addresses["http"], state, model_address)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imagewarden._errors import ImageWardenError
 from imagewarden._version import version
-from imagewarden.cli import banks, check, entries, search
+from imagewarden.cli import audit, banks, check, entries, search
 from imagewarden.cli.output import EXIT_USE, exit_code, fail
-from imagewarden.cli.state import Global
+from imagewarden.cli.state import Global, key_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,9 +28,13 @@ app.add_typer(banks.bank_app, name="bank")
 app.add_typer(banks.hash_app, name="hash")
 app.add_typer(entries.entry_app, name="entry")
 app.add_typer(entries.logo_app, name="logo")
+app.add_typer(audit.audit_app, name="audit")
 
 _DELEGATED = {
     "serve": ("Run the moderation server.", "server"),
+    "key": ("Make, list and revoke keys, on the server's machine.", "server"),
+    "backup": ("Copy the catalogue while the server runs.", "server"),
+    "restore": ("Put a copy in the place of the catalogue.", "server"),
     "model": ("Export the model, and host it.", "serving"),
     "eval": ("Measure recognition over the product's own path.", "eval"),
     "bench": ("Measure how fast the service is on this machine, beside its limits and its peers.", "bench"),
@@ -84,6 +89,10 @@ def main(
     tls_key: Annotated[
         str | None, typer.Option(envvar="IMAGEWARDEN_CLIENT_KEY", help="PEM key of this client.")
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="IMAGEWARDEN_KEY_FILE", help="A file with the key to show; else IMAGEWARDEN_KEY has it."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Answer JSON, one object a line.")] = False,
     shown_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
@@ -91,7 +100,7 @@ def main(
 ) -> None:
     """Options of all commands; `--json` may stand behind the command too."""
     del shown_version
-    context.obj = Global(server, timeout, tls, tls_ca, tls_certificate, tls_key, json_output)
+    context.obj = Global(server, timeout, tls, tls_ca, tls_certificate, tls_key, json_output, key_of(key_file))
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

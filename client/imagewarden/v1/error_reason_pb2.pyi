@@ -62,6 +62,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A bug of the server; its log has the details under the request id. Metadata: `request_id`."""
     ERROR_REASON_NOT_SERVING: _ErrorReason.ValueType  # 17
     """UNAVAILABLE. The server is starting or stopping."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 18
+    """UNAUTHENTICATED. No key was shown, or none that is good."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 19
+    """PERMISSION_DENIED. The caller's role may not call this, or its key is not good for the bank. Metadata: `role` or `bank`."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED, with RetryInfo. The caller's key has used up its calls."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed."""
@@ -104,4 +110,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """INTERNAL. A bug of the server; its log has the details under the request id. Metadata: `request_id`."""
 ERROR_REASON_NOT_SERVING: ErrorReason.ValueType  # 17
 """UNAVAILABLE. The server is starting or stopping."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 18
+"""UNAUTHENTICATED. No key was shown, or none that is good."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 19
+"""PERMISSION_DENIED. The caller's role may not call this, or its key is not good for the bank. Metadata: `role` or `bank`."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED, with RetryInfo. The caller's key has used up its calls."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

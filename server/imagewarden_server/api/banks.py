@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import bank_service_pb2_grpc as pb_grpc
 from imagewarden.v1 import types_pb2 as types
-from imagewarden_server import logs
+from imagewarden_server import access, logs
 from imagewarden_server.api import convert, names, paging
 from imagewarden_server.api.masks import bank_patch, entry_patch
 from imagewarden_server.matching.administer import Administrator
@@ -71,7 +71,9 @@ class BankServicer(pb_grpc.BankServiceServicer):
         """List the banks."""
         del context
         page = await self._administrator.list_banks(
-            paging.after_of(request, request.page_token), names.page_size(request.page_size)
+            paging.after_of(request, request.page_token),
+            names.page_size(request.page_size),
+            access.current().caller.banks,
         )
         return pb.ListBanksResponse(
             banks=[convert.bank(bank) for bank in page.items],

@@ -11,7 +11,7 @@ from imagewarden.v1 import error_reason_pb2 as reasons
 from imagewarden_server.matching import errors
 
 DOMAIN = "imagewarden.v1"
-_RETRY_SECONDS = 1
+_RETRY_SECONDS = 1.0
 
 _TABLE: dict[type[errors.DomainError], tuple[code_pb2.Code, reasons.ErrorReason.ValueType]] = {
     errors.InvalidField: (code_pb2.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_FIELD),
@@ -27,6 +27,9 @@ _TABLE: dict[type[errors.DomainError], tuple[code_pb2.Code, reasons.ErrorReason.
     errors.EmbeddingUnavailable: (code_pb2.UNAVAILABLE, reasons.ERROR_REASON_EMBEDDING_UNAVAILABLE),
     errors.RevisionBehind: (code_pb2.DEADLINE_EXCEEDED, reasons.ERROR_REASON_REVISION_BEHIND),
     errors.RequestIdReused: (code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_REQUEST_ID_REUSED),
+    errors.Unauthenticated: (code_pb2.UNAUTHENTICATED, reasons.ERROR_REASON_UNAUTHENTICATED),
+    errors.PermissionDenied: (code_pb2.PERMISSION_DENIED, reasons.ERROR_REASON_PERMISSION_DENIED),
+    errors.RateLimited: (code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_RATE_LIMITED),
     errors.Overloaded: (code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVERLOADED),
     errors.DeadlinePassed: (code_pb2.DEADLINE_EXCEEDED, reasons.ERROR_REASON_DEADLINE),
     errors.NotServing: (code_pb2.UNAVAILABLE, reasons.ERROR_REASON_NOT_SERVING),
@@ -43,9 +46,17 @@ def to_status(error: errors.DomainError) -> status_pb2.Status:
     if isinstance(error, errors.InvalidField):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, _RETRY):
-        details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
+    if isinstance(error, errors.RateLimited):
+        details.append(_retry(error.retry_after))
+    elif isinstance(error, _RETRY):
+        details.append(_retry(_RETRY_SECONDS))
     return _status(code, error.message, details)
+
+
+def _retry(seconds: float) -> error_details_pb2.RetryInfo:
+    delay = Duration()
+    delay.FromMicroseconds(round(seconds * 1e6))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
 def internal_error(request_id: str) -> status_pb2.Status:

@@ -10,7 +10,7 @@ from typing import Any
 from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden.v1 import moderation_service_pb2_grpc as pb_grpc
 from imagewarden.v1 import types_pb2 as types
-from imagewarden_server import logs
+from imagewarden_server import access, logs
 from imagewarden_server.api import convert, names
 from imagewarden_server.api.errors import internal_error, to_status
 from imagewarden_server.matching.check import Checker
@@ -83,6 +83,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
 
         async def one(item: pb.CheckImageRequest) -> pb.BatchCheckImagesResult:
             try:
+                access.current().spend()
                 return pb.BatchCheckImagesResult(response=await self._check(item, deadline))
             except DomainError as error:
                 return pb.BatchCheckImagesResult(error=to_status(error))
@@ -108,6 +109,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             try:
                 # A stream may be open for long: each picture has a deadline of its own, and no more than the stream.
                 deadline = min(self._deadline(context), time.monotonic() + self._default_deadline)
+                access.current().spend()
                 answer.response.CopyFrom(await self._check(item.request, deadline))
             except DomainError as error:
                 answer.error.CopyFrom(to_status(error))
@@ -162,6 +164,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             names.bank_ids("banks", request.banks),
             _count("k", request.k),
             _METRICS[request.metric],
+            visible=access.current().caller.banks,
             at_least_revision=self._revision(request.at_least_revision),
             deadline=self._deadline(context),
         )
@@ -191,6 +194,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             CheckRequest(
                 image=request.image,
                 banks=names.bank_ids("banks", request.banks),
+                visible=access.current().caller.banks,
                 max_matches=_count("max_matches", request.max_matches),
                 exhaustive=request.exhaustive,
                 thorough=request.thorough,

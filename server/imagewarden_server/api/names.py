@@ -1,4 +1,4 @@
-"""Resource names, and the plain limits on what a request's fields may hold."""
+"""Resource names, which the caller must be allowed to use, and the plain limits on what a request's fields may hold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from imagewarden_server import access
 from imagewarden_server.matching.errors import InvalidField
 
 _BANK = re.compile(r"banks/([a-z][a-z0-9-]{0,62})")
@@ -20,13 +21,19 @@ _MAX_CONTEXT = 16
 
 
 def bank_id(field: str, name: str) -> str:
-    """The {bank} of `banks/{bank}`."""
+    """The {bank} of `banks/{bank}`.
+
+    Raises:
+        InvalidField: it is no bank's name.
+        PermissionDenied: the caller may not use it.
+    """
     found = _BANK.fullmatch(name)
     if found is None:
         raise InvalidField(
             field,
             f"{name[:80]!r} is no bank's name; write banks/ and 1 to 63 characters of a-z, 0-9 and '-', a letter first",
         )
+    access.current().permit_bank(found[1])
     return found[1]
 
 
@@ -40,6 +47,7 @@ def entry_ids(field: str, name: str) -> tuple[str, str]:
     found = _ENTRY.fullmatch(name)
     if found is None:
         raise InvalidField(field, f"{name[:120]!r} is no entry's name; it looks like banks/abuse/entries/0123abcd")
+    access.current().permit_bank(found[1])
     return found[1], found[2]
 
 

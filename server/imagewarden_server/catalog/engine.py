@@ -20,10 +20,10 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from imagewarden_server.catalog.errors import CatalogError
 
 _BUSY_MS = 10_000
-_BESIDE = ("-wal", "-shm", "-journal")
+BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database while it is in use, or after a kill."""
 _UNFINISHED = ".new-"
-_RESTORE = "restore the newest copy of it, or move it away to begin a new catalogue"
+_RESTORE = "restore its newest copy (`imagewarden restore COPY --state-dir STATE`), or move it away to begin a new one"
 
 
 def open_engine(path: Path) -> Engine:
@@ -58,7 +58,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _create(path: Path) -> None:
     """Make a new catalogue under another name, whole and on the disk, and give it its own."""
-    for suffix in _BESIDE:
+    for suffix in BESIDE:
         left = path.with_name(path.name + suffix)
         if left.exists():
             raise CatalogError(
@@ -72,12 +72,13 @@ def _create(path: Path) -> None:
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     # The last connection that is closed moves the -wal into the file and removes it.
     _connect(unfinished, new=True).dispose()
-    _sync(unfinished)
+    sync(unfinished)
     unfinished.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file or a folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

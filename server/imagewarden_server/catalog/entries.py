@@ -25,6 +25,11 @@ def bank_row(connection: Connection, bank_id: str) -> Any:
     return row
 
 
+def named_so(column: Any, pattern: str) -> Any:
+    """Whether a name is as a pattern of `visible.Banks` has it."""
+    return column.startswith(pattern[:-1], autoescape=True) if pattern.endswith("*") else column == pattern
+
+
 def entry_row(connection: Connection, bank: Any, entry_id: str) -> Any:
     """An entry's row. Raises EntryNotFound."""
     query = select(entries).where(entries.c.bank_key == bank.key, entries.c.id == entry_id)

@@ -9,3 +9,10 @@ class CatalogError(Exception):
 
 class DamagedFeatures(CatalogError):
     """Stored local features are not what was written: the message says what is wrong with them."""
+
+
+class KeyNotFound(CatalogError):
+    """There is no such key."""
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"no key {id_}; list them with `imagewarden key list`")

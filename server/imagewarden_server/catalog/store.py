@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, false, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
 from imagewarden_server.catalog import feed
+from imagewarden_server.catalog.audit import Note, bank_said, entry_said
 from imagewarden_server.catalog.engine import open_engine
 from imagewarden_server.catalog.entries import (
     bank_row,
@@ -22,32 +22,28 @@ from imagewarden_server.catalog.entries import (
     insert_entries,
     insert_signals,
     list_query,
+    named_so,
     patched,
     revived,
 )
+from imagewarden_server.catalog.reads import CatalogReads
+from imagewarden_server.catalog.records import SqlAuditLog, SqlKeys
 from imagewarden_server.catalog.rows import (
     bank_of,
     entry_of,
-    hash_of,
-    local_of,
     micros,
     new_entry_id,
     thresholds_json,
-    vector_of,
 )
-from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, meta, vectors
-from imagewarden_server.catalog.transactions import Ledger, last_revision
+from imagewarden_server.catalog.tables import banks, entries
+from imagewarden_server.catalog.transactions import Done, Ledger, last_revision
 from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists
 from imagewarden_server.matching.ports import (
     AddedEntry,
     BankPatch,
-    Change,
     EntryPatch,
     Idempotency,
     Page,
-    StoredHash,
-    StoredLocal,
-    StoredVector,
     Written,
 )
 from imagewarden_server.matching.types import (
@@ -60,23 +56,24 @@ from imagewarden_server.matching.types import (
     Policy,
     SignalType,
 )
+from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 T = TypeVar("T")
 
-_NO_VECTOR = np.empty(0, np.float32)
-_LOCAL_BATCH = 500
-"""Rows of local features a batch: each may have a hundred kilobytes."""
 
+class SqlCatalog(CatalogReads):
+    """Implements `ports.Catalog` over SQLite.
 
-class SqlCatalog:
-    """Implements `ports.Catalog` over SQLite."""
+    Attributes:
+        keys: who may do what.
+        audit: what was done and refused.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(Ledger(engine))
         self._engine = engine
-        self._ledger = Ledger(engine)
-        with self._ledger.reading() as connection:
-            found = connection.execute(select(meta.c.value).where(meta.c.name == "id")).scalar_one()
-        self._id = str(found)
+        self.keys = SqlKeys(self._ledger)
+        self.audit = SqlAuditLog(self._ledger)
 
     @classmethod
     def open(cls, path: Path) -> SqlCatalog:
@@ -94,7 +91,7 @@ class SqlCatalog:
     @property
     def id(self) -> str:
         """The catalogue's own identifier, 32 hexadecimal digits."""
-        return self._id
+        return self._ledger.catalog_id
 
     def revision(self) -> int:
         """The number of the last committed change."""
@@ -117,7 +114,7 @@ class SqlCatalog:
     ) -> Written[Bank]:
         """Make a bank; a repeat of the request answers the bank as it is now."""
 
-        def work(connection: Connection, now: int) -> tuple[Bank, feed.Detail, Any]:
+        def work(connection: Connection, now: int) -> Done[Bank]:
             values = {
                 "id": bank_id,
                 "kind": kind.value,
@@ -134,19 +131,22 @@ class SqlCatalog:
                 connection.execute(insert(banks).values(**values))
             except IntegrityError:
                 raise BankExists(bank_id) from None
-            return bank_of(bank_row(connection, bank_id)), {}, bank_id
+            made = bank_of(bank_row(connection, bank_id))
+            return made, {}, bank_id, Note(made.name, None, bank_said(made))
 
-        return self._ledger.change("create_bank", once, _recall_bank, work)
+        return self._ledger.change("CreateBank", once, _recall_bank, work)
 
     def get_bank(self, bank_id: str) -> Bank:
         """One bank."""
         with self._ledger.reading() as connection:
             return bank_of(bank_row(connection, bank_id))
 
-    def list_banks(self, *, after: int = 0, limit: int = 100) -> Page[Bank]:
+    def list_banks(self, *, after: int = 0, limit: int = 100, visible: Banks = ALL_BANKS) -> Page[Bank]:
         """Banks in the order they were made."""
         with self._ledger.reading() as connection:
             query = select(banks).where(banks.c.key > after).order_by(banks.c.key).limit(limit + 1)
+            if not visible.all:
+                query = query.where(or_(false(), *(named_so(banks.c.id, pattern) for pattern in visible.patterns)))
             found = [bank_of(row) for row in connection.execute(query)]
         return Page(tuple(found[:limit]), found[limit - 1].key if len(found) > limit else None)
 
@@ -158,7 +158,7 @@ class SqlCatalog:
     def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None = None) -> Written[Bank]:
         """Change a bank; a repeat of the request answers the bank as it is now."""
 
-        def work(connection: Connection, now: int) -> tuple[Bank, feed.Detail, Any]:
+        def work(connection: Connection, now: int) -> Done[Bank]:
             row = bank_row(connection, bank_id)
             values: dict[str, Any] = {"update_time": now}
             for name in ("display_name", "enabled", "keep_images"):
@@ -169,28 +169,30 @@ class SqlCatalog:
             if patch.policy is not None:
                 values |= {"action": int(patch.policy.action), "thresholds": thresholds_json(patch.policy)}
             connection.execute(update(banks).where(banks.c.key == row.key).values(**values))
-            return bank_of(bank_row(connection, bank_id)), {}, bank_id
+            changed = bank_of(bank_row(connection, bank_id))
+            return changed, {}, bank_id, Note(changed.name, bank_said(bank_of(row)), bank_said(changed))
 
-        return self._ledger.change("update_bank", once, _recall_bank, work)
+        return self._ledger.change("UpdateBank", once, _recall_bank, work)
 
     def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None = None) -> Written[int]:
         """Delete a bank; answers how many entries went with it."""
 
-        def work(connection: Connection, _now: int) -> tuple[int, feed.Detail, Any]:
+        def work(connection: Connection, _now: int) -> Done[int]:
             row = bank_row(connection, bank_id)
             if row.entry_count and not force:
                 raise BankNotEmpty(bank_id, row.entry_count)
             connection.execute(sql_delete(banks).where(banks.c.key == row.key))
-            return row.entry_count, feed.bank_removed(row.key), row.entry_count
+            note = Note(f"banks/{bank_id}", bank_said(bank_of(row)), None)
+            return row.entry_count, feed.bank_removed(row.key), row.entry_count, note
 
-        return self._ledger.change("delete_bank", once, lambda _, result: int(result), work)
+        return self._ledger.change("DeleteBank", once, lambda _, result: int(result), work)
 
     # Entries
 
     def add_entry(self, bank_id: str, entry: NewEntry, *, once: Idempotency | None = None) -> Written[Entry]:
         """Make one entry; a repeat of the request answers the entry as it is now."""
 
-        def work(connection: Connection, now: int) -> tuple[Entry, feed.Detail, Any]:
+        def work(connection: Connection, now: int) -> Done[Entry]:
             bank = bank_row(connection, bank_id)
             sha256 = [signal for signal in entry.hashes if signal.type is SignalType.SHA256]
             existing = find_existing(connection, bank.key, sha256)
@@ -200,16 +202,16 @@ class SqlCatalog:
             key = insert_entries(connection, bank.key, [(entry_id, entry)], now)
             insert_signals(connection, bank.key, key, [entry])
             (made,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
-            return made, feed.added(key, key), [bank_id, entry_id]
+            return made, feed.added(key, key), [bank_id, entry_id], Note(made.name, None, entry_said(made))
 
-        return self._ledger.change("add_entry", once, _recall_entry, work)
+        return self._ledger.change("AddEntry", once, _recall_entry, work)
 
     def add_hashes(
         self, bank_id: str, new: Sequence[NewEntry], *, once: Idempotency | None = None
     ) -> Written[list[AddedEntry]]:
         """Make many entries of one hash each, all or none; what the bank has, or comes twice, is a duplicate."""
 
-        def work(connection: Connection, now: int) -> tuple[list[AddedEntry], feed.Detail, Any]:
+        def work(connection: Connection, now: int) -> Done[list[AddedEntry]]:
             bank = bank_row(connection, bank_id)
             known = find_existing(connection, bank.key, [entry.hashes[0] for entry in new])
             results: list[AddedEntry] = []
@@ -226,10 +228,15 @@ class SqlCatalog:
                 first = insert_entries(connection, bank.key, fresh, now)
                 insert_signals(connection, bank.key, first, [entry for _, entry in fresh])
                 detail = feed.added(first, first + len(fresh) - 1)
-            return results, detail, [[one.entry_id, one.duplicate] for one in results]
+            said: dict[str, Any] = {"added": len(fresh), "duplicates": len(results) - len(fresh)}
+            if fresh:
+                # Ids sort by the time they were made: those of the call are between these two.
+                said |= {"first": min(name for name, _ in fresh), "last": max(name for name, _ in fresh)}
+            note = Note(f"banks/{bank_id}", None, said)
+            return results, detail, [[one.entry_id, one.duplicate] for one in results], note
 
         return self._ledger.change(
-            "add_hashes", once, lambda _, result: [AddedEntry(name, duplicate) for name, duplicate in result], work
+            "AddHashes", once, lambda _, result: [AddedEntry(name, duplicate) for name, duplicate in result], work
         )
 
     def find_hash(self, bank_id: str, signal: HashSignal) -> str | None:
@@ -268,7 +275,7 @@ class SqlCatalog:
     ) -> Written[Entry]:
         """Change an entry; a repeat of the request answers the entry as it is now."""
 
-        def work(connection: Connection, now: int) -> tuple[Entry, feed.Detail, Any]:
+        def work(connection: Connection, now: int) -> Done[Entry]:
             bank = bank_row(connection, bank_id)
             row = entry_row(connection, bank, entry_id)
             values = {"update_time": now, **patched(patch)}
@@ -282,22 +289,24 @@ class SqlCatalog:
                     detail = feed.removed(connection, [row.key])
             connection.execute(update(entries).where(entries.c.key == row.key).values(**values))
             (changed,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
-            return changed, detail, [bank_id, entry_id]
+            note = Note(changed.name, entry_said(entry_of(row, bank_id, changed.signals)), entry_said(changed))
+            return changed, detail, [bank_id, entry_id], note
 
-        return self._ledger.change("update_entry", once, _recall_entry, work)
+        return self._ledger.change("UpdateEntry", once, _recall_entry, work)
 
     def delete_entry(self, bank_id: str, entry_id: str, *, once: Idempotency | None = None) -> Written[None]:
         """Delete an entry."""
 
-        def work(connection: Connection, _now: int) -> tuple[None, feed.Detail, Any]:
+        def work(connection: Connection, _now: int) -> Done[None]:
             bank = bank_row(connection, bank_id)
             row = entry_row(connection, bank, entry_id)
+            (gone,) = entries_with_signals(connection, bank_id, [row])
             detail = feed.removed(connection, [row.key])
             connection.execute(sql_delete(entries).where(entries.c.key == row.key))
             connection.execute(update(banks).where(banks.c.key == bank.key).values(entry_count=banks.c.entry_count - 1))
-            return None, detail, None
+            return None, detail, None, Note(gone.name, entry_said(gone), None)
 
-        return self._ledger.change("delete_entry", once, lambda *_: None, work)
+        return self._ledger.change("DeleteEntry", once, lambda *_: None, work)
 
     def expire(self, now: datetime, limit: int = 1_000) -> int:
         """Mark entries whose expire_time has passed; how many. Nothing to mark is no change."""
@@ -310,74 +319,17 @@ class SqlCatalog:
             if not connection.execute(due).all():
                 return 0
 
-        def work(connection: Connection, time: int) -> tuple[int, feed.Detail, Any]:
+        def work(connection: Connection, time: int) -> Done[int]:
             keys = list(connection.execute(due).scalars())
             detail = feed.removed(connection, keys)
             values = {"state": EntryState.EXPIRED.value, "update_time": time}
             connection.execute(update(entries).where(entries.c.key.in_(keys)).values(**values))
-            return len(keys), detail, None
+            named = select(banks.c.id, entries.c.id).join(banks, banks.c.key == entries.c.bank_key)
+            rows = connection.execute(named.where(entries.c.key.in_(keys)))
+            said = {"entries": [f"banks/{bank_id}/entries/{entry_id}" for bank_id, entry_id in rows]}
+            return len(keys), detail, None, Note("", None, said)
 
-        return self._ledger.change("expire", None, lambda *_: 0, work).value
-
-    # What the index needs
-
-    def entries_by_hash_key(self, keys: Sequence[int]) -> dict[int, Entry]:
-        """The entries that stored hashes belong to."""
-        return self._entries_by(hashes, keys)
-
-    def entries_by_vector_key(self, keys: Sequence[int]) -> dict[int, Entry]:
-        """The entries that stored vectors belong to."""
-        return self._entries_by(vectors, keys)
-
-    def entries_by_key(self, keys: Sequence[int]) -> dict[int, Entry]:
-        """The entries of these keys."""
-        return self._entries_by(entries, keys)
-
-    def _entries_by(self, table: Any, keys: Sequence[int]) -> dict[int, Entry]:
-        if not keys:
-            return {}
-        query = select(table.c.key.label("signal_key"), banks.c.id.label("bank_id"), *_without_blobs())
-        if table is not entries:
-            query = query.join(entries, entries.c.key == table.c.entry_key)
-        query = query.join(banks, banks.c.key == entries.c.bank_key)
-        found: dict[int, Entry] = {}
-        distinct = list(dict.fromkeys(keys))
-        with self._ledger.reading() as connection:
-            for begin in range(0, len(distinct), 500):
-                rows = connection.execute(query.where(table.c.key.in_(distinct[begin : begin + 500])))
-                found |= {row.signal_key: entry_of(row, row.bank_id) for row in rows}
-        return found
-
-    def changes(self, after: int, limit: int = 256) -> list[Change]:
-        """The changes after a revision, oldest first."""
-        with self._ledger.reading() as connection:
-            return feed.read_changes(connection, after, limit, _NO_VECTOR)
-
-    def live_hashes(self) -> Iterator[list[StoredHash]]:
-        """All hashes of active entries, in batches."""
-        with self._ledger.reading() as connection:
-            for batch in feed.live_rows(connection, hashes):
-                yield [hash_of(row) for row in batch]
-
-    def live_vectors(self) -> Iterator[list[StoredVector]]:
-        """All vectors of active entries, in batches."""
-        with self._ledger.reading() as connection:
-            for batch in feed.live_rows(connection, vectors):
-                yield [vector_of(row) for row in batch]
-
-    def live_locals(self) -> Iterator[list[StoredLocal]]:
-        """All local features of active entries, in batches.
-
-        Raises:
-            DamagedFeatures: a row is not what was written.
-        """
-        with self._ledger.reading() as connection:
-            for batch in feed.live_rows(connection, local_features, _LOCAL_BATCH):
-                yield [local_of(row) for row in batch]
-
-
-def _without_blobs() -> list[Any]:
-    return [column for column in entries.c if column.name not in {"thumbnail", "image"}]
+        return self._ledger.change("ExpireEntries", None, lambda *_: 0, work).value
 
 
 def _recall_bank(connection: Connection, result: Any) -> Bank:

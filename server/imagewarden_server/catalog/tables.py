@@ -140,3 +140,40 @@ requests = Table(
     Column("time", Integer, nullable=False),
     Index("requests_by_time", "time"),
 )
+
+# What a caller shows is never here: a digest of it is.
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("banks", JSON, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("certificate", Text),
+    Column("calls_per_second", REAL),
+    Column("concurrent_calls", Integer),
+    Column("create_time", Integer, nullable=False),
+    Column("expire_time", Integer),
+    Column("revoke_time", Integer),
+)
+
+# One row an event, in the transaction of what it tells of; triggers keep rows from being changed. `hash` is of the row
+# and the hash before it: see `audit`.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("time", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("audit_events_by_resource", "resource", "sequence"),
+)

@@ -11,27 +11,38 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy import delete as sql_delete
 
+from imagewarden_server.catalog import audit
 from imagewarden_server.catalog.feed import Detail
 from imagewarden_server.catalog.rows import micros
-from imagewarden_server.catalog.tables import changes, requests
+from imagewarden_server.catalog.tables import changes, meta, requests
 from imagewarden_server.matching.errors import RequestIdReused
 from imagewarden_server.matching.ports import Idempotency, Written
+from imagewarden_server.matching.revisions import encode_revision
 
 T = TypeVar("T")
 
-Work = Callable[[Connection, int], tuple[T, Detail, Any]]
-"""A change's work, of the connection and the time: the value to answer, what it means for the index, and from what a
-repeat of it is answered."""
+Done = tuple[T, Detail, Any, audit.Note]
+"""What a change did: the value to answer, what it means for the index, from what a repeat of it is answered, and what
+is recorded of it."""
+
+Work = Callable[[Connection, int], Done[T]]
+"""A change's work, of the connection and the time."""
 
 _REQUESTS_KEPT = timedelta(hours=24) // timedelta(microseconds=1)
 
 
 class Ledger:
-    """The database's transactions."""
+    """The database's transactions.
+
+    Attributes:
+        catalog_id: the catalogue's own identifier, 32 hexadecimal digits.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writing = threading.Lock()
+        with self.reading() as connection:
+            self.catalog_id = str(connection.execute(select(meta.c.value).where(meta.c.name == "id")).scalar_one())
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -39,29 +50,36 @@ class Ledger:
         with self._engine.connect() as connection, connection.begin():
             yield connection
 
-    def change(
-        self, kind: str, once: Idempotency | None, recall: Callable[[Connection, Any], T], work: Work[T]
-    ) -> Written[T]:
-        """One change: the work, its revision and its record under the request id, all in one transaction.
-
-        Raises:
-            RequestIdReused: the request id stands for other content.
-        """
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Connection, int]]:
+        """A transaction that writes, and its time in microseconds since 1970; writers come one after the other."""
         with (
             self._writing,
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
         ):
-            now = micros(datetime.now(UTC))
+            yield connection, micros(datetime.now(UTC))
+
+    def change(
+        self, kind: str, once: Idempotency | None, recall: Callable[[Connection, Any], T], work: Work[T]
+    ) -> Written[T]:
+        """One change: the work, its revision, its event and its record under the request id, all in one transaction.
+
+        Raises:
+            RequestIdReused: the request id stands for other content.
+        """
+        with self.writing() as (connection, now):
             if once is not None:
                 row = connection.execute(select(requests).where(requests.c.id == once.request_id)).one_or_none()
                 if row is not None and row.content != once.content:
                     raise RequestIdReused(once.request_id)
                 if row is not None:
                     return Written(recall(connection, row.result), row.revision, replayed=True)
-            value, detail, result = work(connection, now)
+            value, detail, result, note = work(connection, now)
             revision = last_revision(connection) + 1
             connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
+            token = encode_revision(self.catalog_id, revision)
+            audit.append(connection, self.catalog_id, note, method=kind, now=now, revision=token)
             if once is not None:
                 connection.execute(sql_delete(requests).where(requests.c.time < now - _REQUESTS_KEPT))
                 connection.execute(

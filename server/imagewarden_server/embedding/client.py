@@ -8,15 +8,17 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.embedding import _tfs
+from imagewarden_server.embedding.breaker import Breaker, BreakerState
 from imagewarden_server.embedding.connection import Connection, GarbledAnswer, NoAnswerInTime
 from imagewarden_server.embedding.identity import OUTPUTS, SIDE, ModelProblem, check_signature, model_info, version_of
+from imagewarden_server.embedding.observer import EmbeddingObserver, Silent
 from imagewarden_server.embedding.retry import ATTEMPTS, RetryBudget, backoff
 from imagewarden_server.embedding.tensors import TensorProblem, floats, text, write_pictures, write_probe
 from imagewarden_server.matching.embedder import Embeddings, ModelInfo
@@ -39,26 +41,6 @@ _STATUS_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 _IN_FLIGHT = 32
 _REASON = 200
-
-
-class EmbeddingObserver(Protocol):
-    """Who counts requests to the model."""
-
-    def batch(self, size: int, seconds: float) -> None:
-        """A request of `size` pictures was answered after so many seconds."""
-
-    def failure(self, code: str) -> None:
-        """A request failed, or its answer made no sense."""
-
-
-class _Silent:
-    """Nobody counts."""
-
-    def batch(self, size: int, seconds: float) -> None:
-        """Nothing."""
-
-    def failure(self, code: str) -> None:
-        """Nothing."""
 
 
 class _ModelChanged(EmbeddingUnavailable):
@@ -89,10 +71,11 @@ class TfServingEmbedder:
         self._address = address
         self._name = model_name
         self._root_certificates = root_certificates
-        self._observer: EmbeddingObserver = observer or _Silent()
+        self._observer: EmbeddingObserver = observer or Silent()
         self._watch_seconds = watch_seconds
         self._chance = chance
         self._budget = RetryBudget()
+        self._breaker = Breaker(address)
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
         # What is known of each version; forgotten when the connection breaks, since who answers next may be another.
         # Never emptied in place: a call keeps what was known when it began.
@@ -115,6 +98,11 @@ class TfServingEmbedder:
     def problem(self) -> str:
         """Why there is no model, in a sentence; empty where there is one."""
         return self._problem
+
+    @property
+    def breaker(self) -> BreakerState:
+        """Whether pictures are sent to the host, or it is left alone for a while."""
+        return self._breaker.state
 
     async def start(self) -> None:
         """Look for the model, and go on looking in the background; a host that is not there is no error."""
@@ -156,10 +144,13 @@ class TfServingEmbedder:
                 "give the call more time, or the host more room"
             ) from error
         try:
-            try:
-                return await self._embed(images, outputs, until)
-            except _ModelChanged:
-                return await self._embed(images, outputs, until)
+            with self._breaker.attempt():
+                try:
+                    answer = await self._embed(images, outputs, until)
+                except _ModelChanged:
+                    answer = await self._embed(images, outputs, until)
+                self._breaker.succeeded()
+            return answer
         finally:
             self._in_flight.release()
 
@@ -244,6 +235,7 @@ class TfServingEmbedder:
             return floats(name, response.outputs, shapes[name])
         except TensorProblem as problem:
             self._observer.failure("NONSENSE")
+            self._breaker.failed("NONSENSE")
             raise EmbeddingUnavailable(
                 f"model {info.label} answered nonsense: {problem}; look at the model host {self._address}"
             ) from problem
@@ -267,10 +259,12 @@ class TfServingEmbedder:
                     or attempt >= ATTEMPTS
                     or time.monotonic() + wait >= until
                 ):
+                    self._breaker.ended(error.code(), until - begin)
                     raise self._connection.unavailable(error) from error
                 await asyncio.sleep(wait)
             except GarbledAnswer:
                 self._observer.failure("NONSENSE")
+                self._breaker.failed("NONSENSE")
                 raise
             else:
                 self._answered = time.monotonic()
@@ -366,6 +360,7 @@ class TfServingEmbedder:
             self._found_none(error)
         else:
             self._answered = time.monotonic()
+            self._breaker.heard_of()
             self._model, self._problem = info, ""
 
     def _found_none(self, problem: EmbeddingUnavailable) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import grpc
 
+from imagewarden_server.access import Authority
+from imagewarden_server.interceptors.access import Access
 from imagewarden_server.interceptors.admission import Admission
 from imagewarden_server.interceptors.around import Concerns
 from imagewarden_server.interceptors.errors import answer
@@ -16,13 +18,19 @@ from imagewarden_server.telemetry import Metrics
 
 
 def chain(
-    metrics: Metrics, max_concurrent_calls: int, serving: Callable[[], bool]
+    metrics: Metrics, max_concurrent_calls: int, serving: Callable[[], bool], authority: Authority | None
 ) -> tuple[grpc.aio.ServerInterceptor, ...]:
     """The concerns in their order.
 
     The request id comes first, so that all the others may name it; metrics and the log line stand outside the errors,
-    so that they see the code that the caller sees; admission stands inside, so that a refused call is counted, logged
-    and answered as any other error.
+    so that they see the code that the caller sees; who calls, and admission, stand inside, so that a refused call is
+    counted, logged and answered as any other error. Nobody that may not call takes another one's place.
+
+    Args:
+        metrics: what counts.
+        max_concurrent_calls: how many are admitted at once.
+        serving: whether calls are.
+        authority: who knows callers; None: no keys are asked for.
     """
     outside = (RequestId(), Counts(metrics), LogLine())
-    return (Concerns(outside, answer, (Admission(max_concurrent_calls, serving),)),)
+    return (Concerns(outside, answer, (Access(authority), Admission(max_concurrent_calls, serving))),)

@@ -16,6 +16,7 @@ from imagewarden_server.matching.ports import (
 )
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Bank, BankKind, Entry, EntryState, Policy
+from imagewarden_server.matching.visible import Banks
 
 T = TypeVar("T")
 
@@ -61,9 +62,9 @@ class Administrator:
         """One bank. Raises BankNotFound."""
         return await self._workers.run(self._catalog.get_bank, bank_id)
 
-    async def list_banks(self, after: int, limit: int) -> Page[Bank]:
-        """A page of banks."""
-        return await self._workers.run(lambda: self._catalog.list_banks(after=after, limit=limit))
+    async def list_banks(self, after: int, limit: int, visible: Banks) -> Page[Bank]:
+        """A page of the banks that the caller may see."""
+        return await self._workers.run(lambda: self._catalog.list_banks(after=after, limit=limit, visible=visible))
 
     async def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None) -> Written[Bank]:
         """Change a bank. Raises BankNotFound, RequestIdReused."""

@@ -129,7 +129,7 @@ class Checker:
         if len(request.image) > _AT_ONCE_BYTES:
             return None
         try:
-            walk = Walk(request, self._lookup.scope(request.banks, wait=False))
+            walk = Walk(request, self._lookup.scope(request.banks, request.visible, wait=False))
             sha256 = self._compare_sha256(walk, wait=False)
         except WouldWait:
             return None
@@ -147,7 +147,7 @@ class Checker:
 
         SHA-1 and MD5 take three times as long as SHA-256, and are asked where that does not decide alone.
         """
-        walk = Walk(request, self._lookup.scope(request.banks))
+        walk = Walk(request, self._lookup.scope(request.banks, request.visible))
         sha256 = self._compare_sha256(walk)
         if not walk.decided and self._lookup.compares_weak_digests(walk.scope):
             with walk.stage("digest"):
@@ -168,7 +168,7 @@ class Checker:
         model, request = self._embedder.model, walk.request
         if model is None:
             return None
-        asked = (request.banks, request.exhaustive, request.thorough, request.max_matches)
+        asked = (request.banks, request.visible, request.exhaustive, request.thorough, request.max_matches)
         return Recognised(revision, model.label, sha256, asked)
 
     async def _look_at_pixels(self, walk: Walk) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.ports import Catalog, SearchIndex, WouldWait
 from imagewarden_server.matching.types import Bank, BankKind, Entry, SignalType, Threshold
+from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 _PAGE_SECONDS = 1.0
 """After so long the catalogue is asked whether it has a change that the index, kept from following, does not have."""
@@ -22,8 +23,8 @@ class Scope:
     banks: tuple[Bank, ...]
 
     @classmethod
-    def of(cls, banks: Iterable[Bank], names: Sequence[str]) -> Scope:
-        """The named ones of all banks, or all; those that are not enabled are left out.
+    def of(cls, banks: Iterable[Bank], names: Sequence[str], visible: Banks = ALL_BANKS) -> Scope:
+        """The named ones of all banks, or all that the caller may see; those that are not enabled are left out.
 
         Raises:
             BankNotFound: no such bank.
@@ -35,7 +36,7 @@ class Scope:
                     raise BankNotFound(name)
             chosen: Iterable[Bank] = (known[name] for name in dict.fromkeys(names))
         else:
-            chosen = known.values()
+            chosen = (bank for bank in known.values() if visible.has(bank.id))
         return cls(tuple(bank for bank in chosen if bank.enabled))
 
     def comparing(self, signal: SignalType, kinds: frozenset[BankKind] = frozenset(BankKind)) -> dict[int, Threshold]:
@@ -77,8 +78,8 @@ class Directory:
         self._clock = clock
         self._page = _Page(-1, 0.0)
 
-    def scope(self, names: Sequence[str], *, wait: bool = True) -> Scope:
-        """The named banks, or all; those that are not enabled are left out.
+    def scope(self, names: Sequence[str], visible: Banks = ALL_BANKS, *, wait: bool = True) -> Scope:
+        """The named banks, or all that the caller may see; those that are not enabled are left out.
 
         Raises:
             BankNotFound: no such bank.
@@ -89,7 +90,7 @@ class Directory:
             if not wait:
                 raise WouldWait
             page.banks = self._catalog.all_banks()
-        return Scope.of(page.banks, names)
+        return Scope.of(page.banks, names, visible)
 
     def entries_by_key(self, keys: Sequence[int]) -> dict[int, Entry]:
         """The entries of these keys; keys that are gone are left out."""

@@ -14,6 +14,9 @@
     ├── EmbeddingUnavailable    the model gave no embedding
     ├── RevisionBehind          the index has not reached the asked revision
     ├── RequestIdReused         the same request_id with other content
+    ├── Unauthenticated         nobody knows who calls
+    ├── PermissionDenied        the caller may not do this
+    ├── RateLimited             the caller's key has used up what it may
     ├── Overloaded
     ├── DeadlinePassed
     └── NotServing              starting or stopping
@@ -128,6 +131,22 @@ class RequestIdReused(DomainError):
             f"request_id {request_id} was used for another request; make a new UUID4 for each change",
             request_id=request_id,
         )
+
+
+class Unauthenticated(DomainError):
+    """Nobody knows who calls."""
+
+
+class PermissionDenied(DomainError):
+    """The caller may not do this."""
+
+
+class RateLimited(DomainError):
+    """The caller's key has used up what it may; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Overloaded(DomainError):

@@ -29,6 +29,7 @@ from imagewarden_server.matching.types import (
     Vectors,
     VectorSpace,
 )
+from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 # Of each bank so many sets of local features, those that most keypoints vote for, are compared keypoint by keypoint.
 _VOTED = 8
@@ -85,9 +86,9 @@ class Lookup:
         self._now = now
         self._shelf = second_look.Shelf()
 
-    def scope(self, names: Sequence[str], *, wait: bool = True) -> Scope:
+    def scope(self, names: Sequence[str], visible: Banks = ALL_BANKS, *, wait: bool = True) -> Scope:
         """The named banks, or all that are enabled; see `Directory.scope`. Raises BankNotFound, WouldWait."""
-        return self._directory.scope(names, wait=wait)
+        return self._directory.scope(names, visible, wait=wait)
 
     def compares_weak_digests(self, scope: Scope) -> bool:
         """Whether any entry in scope can be recognised by SHA-1 or MD5."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
@@ -28,8 +29,9 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imagewarden")
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a blocking function on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        """Run a blocking function on a thread, which knows whose call it works for."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, *arguments)
 
     def close(self) -> None:
         """End the threads; what waits is dropped."""

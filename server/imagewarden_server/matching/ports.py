@@ -20,6 +20,7 @@ from imagewarden_server.matching.types import (
     Vectors,
     VectorSpace,
 )
+from imagewarden_server.matching.visible import ALL_BANKS, Banks
 from imagewarden_server.media import Picture, Rendering
 
 T = TypeVar("T")
@@ -315,8 +316,8 @@ class Catalog(Protocol):
     def get_bank(self, bank_id: str) -> Bank:
         """One bank, with entry_count. Raises BankNotFound."""
 
-    def list_banks(self, *, after: int = 0, limit: int = 100) -> Page[Bank]:
-        """Banks in the order they were made, with entry_count; `after` is a Page's next_after."""
+    def list_banks(self, *, after: int = 0, limit: int = 100, visible: Banks = ALL_BANKS) -> Page[Bank]:
+        """Of these banks, in the order they were made, with entry_count; `after` is a Page's next_after."""
 
     def all_banks(self) -> tuple[Bank, ...]:
         """All banks."""

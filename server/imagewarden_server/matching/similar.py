@@ -15,6 +15,7 @@ from imagewarden_server.matching.pictures import Workers, decode_or_raise, model
 from imagewarden_server.matching.ports import Catalog, Decoder, SearchIndex
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Bank, Entry
+from imagewarden_server.matching.visible import Banks
 from imagewarden_server.media import Picture
 
 
@@ -80,6 +81,7 @@ class Similarity:
         k: int,
         metric: Metric,
         *,
+        visible: Banks,
         at_least_revision: int | None,
         deadline: float,
     ) -> SimilarResult:
@@ -98,7 +100,7 @@ class Similarity:
                 "time; ask again",
                 revision=str(at_least_revision),
             )
-        scope = await self._workers.run(self._lookup.scope, banks)
+        scope = await self._workers.run(self._lookup.scope, banks, visible)
         picture = await self._workers.run(decode_or_raise, image, self._decoder)
         sha256 = await self._workers.run(media.sha256, image)
         revision = self._index.revision

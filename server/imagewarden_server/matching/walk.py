@@ -14,6 +14,7 @@ from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.policy import blocks
 from imagewarden_server.matching.timings import Timings
 from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode
+from imagewarden_server.matching.visible import ALL_BANKS, Banks
 from imagewarden_server.media import Frame, Header, PdqHash
 
 T = TypeVar("T")
@@ -25,10 +26,17 @@ _RESERVE_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """A picture to check; `deadline` is monotonic seconds."""
+    """A picture to check.
+
+    Attributes:
+        banks: those to compare with; none: all of the visible ones.
+        visible: those that the caller may see.
+        deadline: monotonic seconds.
+    """
 
     image: bytes
     banks: tuple[str, ...] = ()
+    visible: Banks = ALL_BANKS
     max_matches: int = 10
     exhaustive: bool = False
     thorough: bool = False

@@ -156,11 +156,12 @@ async def test_in_a_long_outage_requests_are_no_longer_tried_again(
     fake_host: ModelHost, embedder: TfServingEmbedder
 ) -> None:
     fake_host.failures = [grpc.StatusCode.UNAVAILABLE] * 1_000
-    for _ in range(10):
+    for _ in range(4):
         with pytest.raises(EmbeddingUnavailable):
             await embedder.embed(PICTURE, EMBEDDING, 5)
-    # The first two calls may try three times each; the budget is then half spent, and each further one asks once.
-    assert len(fake_host.predictions) < 10 + 6
+    # The first two calls may try three times each; the budget is then half spent, and each further one asks once. After
+    # one more the host is left alone: test_breaker.
+    assert len(fake_host.predictions) <= 4 + 4
     fake_host.failures.clear()
     assert (await embedder.embed(PICTURE, EMBEDDING, 5)).embedding is not None
 

@@ -1,0 +1,49 @@
+"""Refusals on their way to the audit log: gathered for a few seconds, so that who is refused can't fill the disk."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from imagewarden_server.access.sessions import Refusal
+from imagewarden_server.matching.actor import Actor
+from imagewarden_server.matching.audit import AuditLog
+
+_MOST_KINDS = 1_000
+_OTHERS = "others"
+
+
+class Refusals:
+    """Gathers refusals; thread-safe.
+
+    Those of one actor, method, bank and reason are one event with their number; of more than a thousand kinds within
+    one gathering the rest are counted together.
+    """
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._count: Counter[tuple[str, str, str, str]] = Counter()
+        self._first: dict[tuple[str, str, str, str], str] = {}
+
+    def note(self, refusal: Refusal) -> None:
+        """One refusal."""
+        kind = (refusal.actor, refusal.method, refusal.resource, refusal.reason)
+        with self._lock:
+            if kind not in self._count and len(self._count) >= _MOST_KINDS:
+                kind = (_OTHERS, "", "", refusal.reason)
+            self._count[kind] += 1
+            self._first.setdefault(kind, refusal.request_id)
+
+    def write(self) -> None:
+        """Add what was gathered to the log, each event with the request id of its first; blocking."""
+        with self._lock:
+            count, first = self._count, self._first
+            self._count, self._first = Counter(), {}
+        if count:
+            self._log.refused(
+                [
+                    (Actor(who, method, first[who, method, resource, reason]), resource, reason, number)
+                    for (who, method, resource, reason), number in count.items()
+                ]
+            )

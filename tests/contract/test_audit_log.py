@@ -1,0 +1,212 @@
+"""The audit log and the keys, on a real database file: every change has its event, and nothing can be taken back."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagewarden._types import AuditEvent as ClientEvent
+from imagewarden_server.access import NewKey, Role, new_key
+from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.catalog.errors import KeyNotFound
+from imagewarden_server.matching import actor
+from imagewarden_server.matching.actor import Actor
+from imagewarden_server.matching.audit import AuditEvent, AuditQuery
+from imagewarden_server.matching.errors import BankExists, EntryNotFound
+from imagewarden_server.matching.policy import default_policy
+from imagewarden_server.matching.ports import BankPatch, EntryPatch, Idempotency
+from imagewarden_server.matching.types import BankKind, EntryState, HashSignal, NewEntry, SignalType
+from imagewarden_server.matching.visible import ALL_BANKS, Banks
+
+BANNED = default_policy(BankKind.BANNED)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite3"
+
+
+@pytest.fixture
+def catalog(path: Path) -> Iterator[SqlCatalog]:
+    opened = SqlCatalog.open(path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def moderator() -> Iterator[None]:
+    token = actor.acting(Actor("k1 (moderators)", "", "request-1"))
+    yield
+    actor._current.reset(token)
+
+
+def entry(number: int, **said: object) -> NewEntry:
+    hash_ = HashSignal(SignalType.SHA256, number.to_bytes(32, "big"))
+    return NewEntry(hashes=(hash_,), **said)  # type: ignore[arg-type]  # by name
+
+
+def events(catalog: SqlCatalog, **asked: object) -> list[AuditEvent]:
+    return list(catalog.audit.events(AuditQuery(**asked, limit=1_000)).items)  # type: ignore[arg-type]  # by name
+
+
+def genuine(event: AuditEvent) -> bool:
+    """As the client sees it."""
+    said = {name: getattr(event, name) for name in AuditEvent.__slots__}
+    return ClientEvent(**said | {"hash": event.hash.hex(), "previous_hash": event.previous_hash.hex()}).genuine
+
+
+def test_every_change_is_one_event_with_who_before_after_and_revision(catalog: SqlCatalog) -> None:
+    catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED, labels={"team": "safety"})
+    catalog.update_bank("abuse", BankPatch(enabled=False))
+    added = catalog.add_entry("abuse", entry(1, external_id="case 7")).value
+    catalog.add_hashes("abuse", [entry(1), entry(2), entry(3)])
+    catalog.update_entry("abuse", added.id, EntryPatch(state=EntryState.DISABLED))
+    catalog.delete_entry("abuse", added.id)
+    catalog.delete_bank("abuse", force=True)
+    found = events(catalog)
+    assert [one.sequence for one in found] == list(range(1, 8))
+    assert [one.method for one in found] == [
+        "CreateBank",
+        "UpdateBank",
+        "AddEntry",
+        "AddHashes",
+        "UpdateEntry",
+        "DeleteEntry",
+        "DeleteBank",
+    ]
+    assert {(one.actor, one.request_id, one.outcome, one.count) for one in found} == {
+        ("k1 (moderators)", "request-1", "OK", 1)
+    }
+    assert [one.revision for one in found] == [f"r1.{catalog.id[:12]}.{number:x}" for number in range(1, 8)]
+    assert [one.resource for one in found] == [
+        "banks/abuse",
+        "banks/abuse",
+        added.name,
+        "banks/abuse",
+        added.name,
+        added.name,
+        "banks/abuse",
+    ]
+    before: list[Any] = [json.loads(one.before) if one.before else None for one in found]
+    after: list[Any] = [json.loads(one.after) if one.after else None for one in found]
+    assert (before[0], after[0]["enabled"], after[0]["labels"]) == (None, True, {"team": "safety"})
+    assert (before[1]["enabled"], after[1]["enabled"]) == (True, False)
+    assert before[2] is None
+    assert after[2]["external_id"] == "case 7"
+    assert after[2]["signals"] == [f"sha256 {1:064x}"]
+    assert {name: after[3][name] for name in ("added", "duplicates")} == {"added": 2, "duplicates": 1}
+    assert after[3]["first"] < after[3]["last"]
+    assert (before[4]["state"], after[4]["state"]) == ("active", "disabled")
+    assert (before[5]["state"], after[5]) == ("disabled", None)
+    assert (before[6]["entries"], after[6]) == (2, None)
+
+
+def test_a_change_that_failed_or_was_repeated_is_no_event(catalog: SqlCatalog) -> None:
+    once = Idempotency("a", b"content")
+    for _ in range(2):
+        catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED, once=once)
+    with pytest.raises(BankExists):
+        catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED)
+    with pytest.raises(EntryNotFound):
+        catalog.delete_entry("abuse", "nobody")
+    assert len(events(catalog)) == 1
+
+
+def test_what_expires_is_the_servers_doing(catalog: SqlCatalog) -> None:
+    catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED)
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    added = catalog.add_entry("abuse", entry(1, expire_time=soon)).value
+    actor.acting(actor.SERVER)
+    assert catalog.expire(soon + timedelta(seconds=1)) == 1
+    last = events(catalog)[-1]
+    assert (last.actor, last.method, json.loads(last.after)) == ("server", "ExpireEntries", {"entries": [added.name]})
+
+
+def test_each_event_is_bound_to_all_before_it(catalog: SqlCatalog, path: Path) -> None:
+    for number in range(5):
+        catalog.create_bank(f"b{number}", BankKind.BANNED, policy=BANNED)
+    catalog.audit.refused([(Actor("unknown at \u00e9", "CheckImage", "r"), "", "UNAUTHENTICATED", 12)])
+    found = events(catalog)
+    assert found[0].previous_hash == hashlib.sha256(f"imagewarden audit {catalog.id}".encode()).digest()
+    assert all(two.previous_hash == one.hash for one, two in itertools.pairwise(found))
+    assert all(genuine(one) for one in found)
+    assert catalog.audit.head() == (6, found[-1].hash.hex())
+    assert (found[-1].outcome, found[-1].count) == ("UNAUTHENTICATED", 12)
+    with sqlite3.connect(path) as connection:
+        for statement in ("UPDATE audit_events SET actor = 'x' WHERE sequence = 3", "DELETE FROM audit_events"):
+            with pytest.raises(sqlite3.DatabaseError, match="audit events are never changed"):
+                connection.execute(statement)
+        connection.execute("DROP TRIGGER audit_events_no_UPDATE")
+        connection.execute("UPDATE audit_events SET actor = 'x' WHERE sequence = 3")
+    connection.close()
+    assert [genuine(one) for one in events(catalog)] == [True, True, False, True, True, True]
+
+
+def test_events_are_asked_by_bank_actor_method_outcome_and_time(catalog: SqlCatalog) -> None:
+    for bank in ("acme-logos", "acme-old", "abuse"):
+        catalog.create_bank(bank, BankKind.BANNED, policy=BANNED)
+    catalog.add_entry("abuse", entry(1))
+    middle = events(catalog)[1].time
+    catalog.audit.refused([(Actor("k2 (acme)", "GetBank", ""), "banks/abuse", "PERMISSION_DENIED", 1)])
+    catalog.audit.refused([(Actor("k2 (acme)", "DropAll", ""), "", "PERMISSION_DENIED", 1)])
+
+    def numbers(**asked: object) -> list[int]:
+        return [one.sequence for one in events(catalog, **asked)]
+
+    assert numbers(banks=Banks(("abuse",))) == [3, 4, 5]
+    assert numbers(banks=Banks(("acme-*",))) == [1, 2]
+    assert numbers(banks=Banks(("acme",))) == []
+    assert numbers(banks=Banks(())) == []
+    assert numbers(banks=ALL_BANKS) == [1, 2, 3, 4, 5, 6]
+    assert numbers(actor="(acme)") == [5, 6]
+    assert numbers(actor="%") == []
+    assert numbers(method="CreateBank") == [1, 2, 3]
+    assert numbers(outcome="PERMISSION_DENIED", method="GetBank") == [5]
+    assert numbers(since=middle) == [2, 3, 4, 5, 6]
+    assert numbers(until=middle) == [1]
+    assert numbers(newest_first=True) == [6, 5, 4, 3, 2, 1]
+
+
+def test_pages_go_on_where_the_one_before_ended_in_both_orders(catalog: SqlCatalog) -> None:
+    for number in range(7):
+        catalog.create_bank(f"b{number}", BankKind.BANNED, policy=BANNED)
+    for newest_first in (False, True):
+        seen: list[int] = []
+        after: int | None = 0
+        while after is not None:
+            page = catalog.audit.events(AuditQuery(newest_first=newest_first, after=after, limit=3))
+            seen += [one.sequence for one in page.items]
+            assert all(genuine(one) for one in page.items)
+            after = page.next_after
+        assert seen == (list(range(7, 0, -1)) if newest_first else list(range(1, 8)))
+
+
+def test_keys_are_kept_by_their_digest_and_their_making_and_revoking_are_events(
+    catalog: SqlCatalog, path: Path
+) -> None:
+    id_, text, digest = new_key()
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    new = NewKey("the hook", Role.MODERATOR, Banks(("abuse", "x-*")), None, 2.5, 3, expires)
+    made = catalog.keys.add_key(id_, new, digest)
+    assert catalog.keys.all_keys() == [made]
+    assert (made.new, made.digest, made.revoke_time) == (new, digest, None)
+    revoked = catalog.keys.revoke_key(id_)
+    assert revoked.revoke_time is not None
+    assert catalog.keys.revoke_key(id_) == revoked, "revoked is revoked"
+    with pytest.raises(KeyNotFound, match="imagewarden key list"):
+        catalog.keys.revoke_key("nobody")
+    found = events(catalog)
+    assert [(one.method, one.resource) for one in found] == [("CreateKey", f"keys/{id_}"), ("RevokeKey", f"keys/{id_}")]
+    assert json.loads(found[0].after)["banks"] == ["abuse", "x-*"]
+    assert catalog.revision() == 0, "who may call is no change that checks see"
+    catalog.close()
+    assert all(text.encode() not in file.read_bytes() for file in path.parent.iterdir())
+    assert all(text[-43:].encode() not in file.read_bytes() for file in path.parent.iterdir())

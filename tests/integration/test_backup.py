@@ -1,0 +1,142 @@
+"""Copies made while the server takes changes, put back after the catalogue is lost; and one server a state."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from tests.support.api import MATCH, SHA256, Api
+from tests.support.processes import launch_server, start_server
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "imagewarden", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def ban(api: Api, data: bytes) -> None:
+    api.add_hash("banks/abuse", SHA256, hashlib.sha256(data).hexdigest())
+
+
+def test_a_copy_made_under_load_has_all_that_was_acknowledged_before_it_began(tmp_path: Path) -> None:
+    state, copies = tmp_path / "state", tmp_path / "copies"
+    nobody = f"unix:{tmp_path}/nobody.sock"
+    server = launch_server(state, nobody, tmp_path)
+    acknowledged: list[bytes] = []
+    stop = threading.Event()
+    with Api(server.address) as api, concurrent.futures.ThreadPoolExecutor(2) as callers:
+        api.create_bank("abuse")
+
+        def go_on(caller: int) -> None:
+            number = 0
+            while not stop.is_set():
+                data = f"{caller}-{number}".encode()
+                ban(api, data)
+                acknowledged.append(data)
+                number += 1
+
+        futures = [callers.submit(go_on, caller) for caller in range(2)]
+        while len(acknowledged) < 200:
+            stop.wait(0.01)
+        before = list(acknowledged)
+        made = run("backup", str(copies), "--state-dir", str(state), "--json")
+        assert made.returncode == 0, made.stderr
+        during = len(acknowledged)
+        stop.set()
+        for future in futures:
+            future.result()
+    said = json.loads(made.stdout)
+    assert during >= len(before)
+    assert said["revision"] > len(before)
+    (copy,) = copies.iterdir()
+    assert said["path"] == str(copy)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    server.kill()
+    # The disk loses the catalogue.
+    damaged = bytearray((state / "catalog.sqlite3").read_bytes())
+    damaged[4096 : 4096 * 5] = bytes(4096 * 4)
+    (state / "catalog.sqlite3").write_bytes(damaged)
+    with pytest.raises(RuntimeError, match="imagewarden restore COPY"):
+        launch_server(state, nobody, tmp_path)
+    restored = run("restore", str(copies), "--state-dir", str(state), "--json")
+    assert restored.returncode == 0, restored.stderr
+    aside = Path(json.loads(restored.stdout)["aside"])
+    assert (aside / "catalog.sqlite3").stat().st_size == len(damaged)
+    with start_server(state, nobody, tmp_path) as server, Api(server.address) as api:
+        assert all(api.check(data).verdict == MATCH for data in before)
+        ban(api, b"and on")
+        assert api.check(b"and on").verdict == MATCH
+        assert not api.check(b"never banned").matches
+    whole = run("--server", server.address, "audit", "verify")
+    assert whole.returncode != 0, "it runs no more"
+
+
+def test_a_snapshot_of_later_changes_is_not_believed_after_a_restore(tmp_path: Path) -> None:
+    state, copies = tmp_path / "state", tmp_path / "copies"
+    nobody = f"unix:{tmp_path}/nobody.sock"
+    with start_server(state, nobody, tmp_path) as server, Api(server.address) as api:
+        api.create_bank("abuse")
+        ban(api, b"in the copy")
+        assert run("backup", str(copies), "--state-dir", str(state)).returncode == 0
+        ban(api, b"after it")
+    assert run("restore", str(copies), "--state-dir", str(state)).returncode == 0
+    for _ in range(2):
+        with start_server(state, nobody, tmp_path) as server, Api(server.address) as api:
+            assert api.check(b"in the copy").verdict == MATCH
+            assert not api.check(b"after it").matches
+            # The same number of changes as the lost snapshot had.
+            ban(api, os.urandom(8))
+
+
+def test_old_copies_are_deleted_where_so_many_are_kept(tmp_path: Path) -> None:
+    state, copies = tmp_path / "state", tmp_path / "copies"
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path):
+        pass
+    copies.mkdir()
+    (copies / "notes.txt").write_text("not ours")
+    names = []
+    for _ in range(4):
+        done = run("backup", str(copies), "--state-dir", str(state), "--keep", "2", "--json")
+        names.append(Path(json.loads(done.stdout)["path"]).name)
+    assert sorted(path.name for path in copies.iterdir()) == sorted([*names[-2:], "notes.txt"])
+
+
+def test_what_is_no_copy_is_not_restored_and_changes_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path) as server, Api(server.address) as api:
+        api.create_bank("abuse")
+        refused = run("restore", str(state / "catalog.sqlite3"), "--state-dir", str(state))
+        assert refused.returncode == 2
+        assert "another process uses" in refused.stderr
+    before = (state / "catalog.sqlite3").read_bytes()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "junk").write_bytes(b"no database at all" * 1_000)
+    (tmp_path / "cut").write_bytes(before[: len(before) // 2])
+    for wrong in ("empty", "junk", "cut"):
+        refused = run("restore", str(tmp_path / wrong), "--state-dir", str(state))
+        assert refused.returncode == 2, wrong
+        assert "Traceback" not in refused.stderr
+    assert (state / "catalog.sqlite3").read_bytes() == before
+    assert not list(state.glob("before-restore-*"))
+    assert not list(state.glob(".*"))
+    nothing = run("backup", str(tmp_path / "copies"), "--state-dir", str(tmp_path / "nowhere"))
+    assert (nothing.returncode, "there is no catalogue" in nothing.stderr) == (2, True)
+
+
+def test_a_state_is_of_one_server_at_a_time(tmp_path: Path) -> None:
+    state, nobody = tmp_path / "state", f"unix:{tmp_path}/nobody.sock"
+    first = launch_server(state, nobody, tmp_path)
+    (tmp_path / "second").mkdir()
+    with pytest.raises(RuntimeError, match="another process uses"):
+        launch_server(state, nobody, tmp_path / "second")
+    first.kill()
+    launch_server(state, nobody, tmp_path).terminate()
