@@ -330,7 +330,8 @@ def _decoder(settings: Settings, observer: Metrics) -> DecoderProcesses:
 
 
 async def _expire(catalog: SqlCatalog, follower: Follower) -> None:
-    if await asyncio.to_thread(catalog.expire, utc_now()):
+    # A bank's at a time.
+    while await asyncio.to_thread(catalog.expire, utc_now()):
         await follower.catch_up()
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from imagewarden_server.catalog import CatalogError
 from imagewarden_server.catalog.copies import Copy, back_up, copies, newest, restore
+from imagewarden_server.matching import actor
 from imagewarden_server.settings import SettingsError, load_settings
 from imagewarden_server.state import StateInUse, alone
 
@@ -37,12 +38,11 @@ def backup(
     console = Console(stderr=True)
     try:
         state = load_settings(state_dir=state_dir).state_dir
-        with Progress(console=console, transient=True, disable=json_output or not console.is_terminal) as shown:
-            task = shown.add_task("copying", total=None)
-            made = back_up(state, into, lambda left, total: shown.update(task, total=total, completed=total - left))
+        with console.status("copying") if console.is_terminal and not json_output else contextlib.nullcontext():
+            made = back_up(state, into)
     except (SettingsError, CatalogError, OSError) as error:
         raise _fail("backup", error) from None
-    deleted = copies(into)[keep:] if keep else []
+    deleted = copies(into, made.catalog_id)[keep:] if keep else []
     for old in deleted:
         old.unlink()
     if json_output:
@@ -65,6 +65,7 @@ def restore_(
         state = load_settings(state_dir=state_dir).state_dir
         copy = newest(copy)
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        actor.acting(actor.Actor("command line"))
         with alone(state):
             restored, aside = restore(copy, state)
     except (SettingsError, CatalogError, StateInUse, OSError) as error:

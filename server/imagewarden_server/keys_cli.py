@@ -62,6 +62,8 @@ def create(
     json_output: Json = False,
 ) -> None:
     """Make a key, and show it: this once. A running server knows it within a second."""
+    if role is Role.BRAND and not bank:
+        raise _fail("a brand's key is good for its own banks: name them by --bank")
     try:
         new = NewKey(
             name=_text(name),
@@ -77,7 +79,10 @@ def create(
     with _catalog(state_dir) as catalog:
         if certificate is not None:
             text = ""
-            key = catalog.keys.add_key(new_id(), new, b"")
+            try:
+                key = catalog.keys.add_key(new_id(), new, b"")
+            except CatalogError as error:
+                raise _fail(str(error)) from None
         else:
             id_, text, digest = new_key()
             key = catalog.keys.add_key(id_, new, digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -66,7 +67,10 @@ def is_loopback(address: str) -> bool:
     if address.startswith("unix:"):
         return True
     host = split_address(address)[0]
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be anywhere
+        return False
 
 
 class Settings(BaseSettings):

@@ -16,7 +16,7 @@ import pytest
 from imagewarden._types import AuditEvent as ClientEvent
 from imagewarden_server.access import NewKey, Role, new_key
 from imagewarden_server.catalog import SqlCatalog
-from imagewarden_server.catalog.errors import KeyNotFound
+from imagewarden_server.catalog.errors import CatalogError, KeyNotFound
 from imagewarden_server.matching import actor
 from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditEvent, AuditQuery
@@ -127,7 +127,20 @@ def test_what_expires_is_the_servers_doing(catalog: SqlCatalog) -> None:
     actor.acting(actor.SERVER)
     assert catalog.expire(soon + timedelta(seconds=1)) == 1
     last = events(catalog)[-1]
-    assert (last.actor, last.method, json.loads(last.after)) == ("server", "ExpireEntries", {"entries": [added.name]})
+    assert (last.actor, last.method, last.resource) == ("server", "ExpireEntries", "banks/abuse")
+    assert json.loads(last.after) == {"expired": [added.id]}
+    assert events(catalog, banks=Banks(("abuse",)))[-1] == last
+
+
+def test_what_expires_in_several_banks_is_a_change_of_each(catalog: SqlCatalog) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    for bank in ("a", "b"):
+        catalog.create_bank(bank, BankKind.BANNED, policy=BANNED)
+        for number in range(3):
+            catalog.add_entry(bank, entry(number, expire_time=soon))
+    later = soon + timedelta(seconds=1)
+    assert [catalog.expire(later) for _ in range(3)] == [3, 3, 0]
+    assert [one.resource for one in events(catalog, method="AddEntry")][-1].startswith("banks/b")
 
 
 def test_each_event_is_bound_to_all_before_it(catalog: SqlCatalog, path: Path) -> None:
@@ -141,8 +154,15 @@ def test_each_event_is_bound_to_all_before_it(catalog: SqlCatalog, path: Path) -
     assert catalog.audit.head() == (6, found[-1].hash.hex())
     assert (found[-1].outcome, found[-1].count) == ("UNAUTHENTICATED", 12)
     with sqlite3.connect(path) as connection:
-        for statement in ("UPDATE audit_events SET actor = 'x' WHERE sequence = 3", "DELETE FROM audit_events"):
-            with pytest.raises(sqlite3.DatabaseError, match="audit events are never changed"):
+        columns = "sequence, time, actor, method, resource, outcome, before, after, revision, request_id, count, hash"
+        values = f"INTO audit_events ({columns}) VALUES ({{}}, 0, 'x', '', '', '', '', '', '', '', 1, x'00')"
+        for statement in (
+            "UPDATE audit_events SET actor = 'x' WHERE sequence = 3",
+            "DELETE FROM audit_events",
+            f"INSERT OR REPLACE {values.format(6)}",
+            f"INSERT {values.format(9)}",
+        ):
+            with pytest.raises(sqlite3.DatabaseError, match=r"audit events are (never changed|only added at the end)"):
                 connection.execute(statement)
         connection.execute("DROP TRIGGER audit_events_no_UPDATE")
         connection.execute("UPDATE audit_events SET actor = 'x' WHERE sequence = 3")
@@ -210,3 +230,17 @@ def test_keys_are_kept_by_their_digest_and_their_making_and_revoking_are_events(
     catalog.close()
     assert all(text.encode() not in file.read_bytes() for file in path.parent.iterdir())
     assert all(text[-43:].encode() not in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_certificate_stands_for_one_good_key(catalog: SqlCatalog) -> None:
+    def new(days: int) -> NewKey:
+        return NewKey(
+            "x", Role.CHECKER, ALL_BANKS, "hook.example", expire_time=datetime.now(UTC) + timedelta(days=days)
+        )
+
+    catalog.keys.add_key("gone", new(-1), b"")
+    catalog.keys.add_key("first", new(1), b"")
+    with pytest.raises(CatalogError, match="stands for key first already"):
+        catalog.keys.add_key("second", new(1), b"")
+    catalog.keys.revoke_key("first")
+    catalog.keys.add_key("second", new(1), b"")

@@ -9,10 +9,16 @@ from typing import Protocol
 
 from imagewarden_server.access.keys import Key, digest, id_of
 from imagewarden_server.access.meter import Meter
-from imagewarden_server.access.sessions import Caller, Note, Refusal, Session
+from imagewarden_server.access.sessions import UNKNOWN, Caller, Note, Refusal, Session
 from imagewarden_server.matching.errors import Unauthenticated
 
 _ASK = "show a key in the metadata: authorization: Bearer iw_...; `imagewarden key create` makes one"
+
+
+def unknown(peer: str) -> str:
+    """How a caller without a key is named: by its machine, and not by the port of each of its connections."""
+    kind, _, address = peer.partition(":")
+    return f"{UNKNOWN} at {kind}:{address.rpartition(':')[0] or address}"
 
 
 class KeyStore(Protocol):
@@ -64,11 +70,18 @@ class Authority:
         """
         key = self._shown(authorization) if authorization else self._certified(certificate)
         if key is None or not self._good(key):
-            self._note(Refusal(f"unknown at {peer}", method, "", "UNAUTHENTICATED", request_id))
+            self._note(Refusal(unknown(peer), method, "", "UNAUTHENTICATED", request_id))
             shown = "the key is not known, or no longer good" if authorization else "no key was shown"
             raise Unauthenticated(f"{shown}; {_ASK}")
         caller = Caller(key.label, key.new.role, key.new.banks)
-        return Session(caller, method, meter=self._meter(key), note=self._note, request_id=request_id)
+        return Session(
+            caller,
+            method,
+            meter=self._meter(key),
+            good=lambda: self._still_good(key.id),
+            note=self._note,
+            request_id=request_id,
+        )
 
     def _shown(self, authorization: str) -> Key | None:
         scheme, _, text = authorization.partition(" ")
@@ -81,6 +94,10 @@ class Authority:
 
     def _certified(self, certificate: Sequence[str]) -> Key | None:
         return next((self._by_certificate[name] for name in certificate if name in self._by_certificate), None)
+
+    def _still_good(self, id_: str) -> bool:
+        key = self._by_id.get(id_)
+        return key is not None and self._good(key)
 
     def _good(self, key: Key) -> bool:
         return key.good(self._clock())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from imagewarden_server.access.sessions import Refusal
+from imagewarden_server.access.sessions import UNKNOWN, Refusal
 from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditLog
 
 _MOST_KINDS = 1_000
+_MOST_STRANGERS = 20
 _OTHERS = "others"
 
 
@@ -17,7 +18,8 @@ class Refusals:
     """Gathers refusals; thread-safe.
 
     Those of one actor, method, bank and reason are one event with their number; of more than a thousand kinds within
-    one gathering the rest are counted together.
+    one gathering the rest are counted together. Strangers have a small share of their own: nothing that they do hides
+    what others were refused.
     """
 
     def __init__(self, log: AuditLog) -> None:
@@ -30,8 +32,10 @@ class Refusals:
         """One refusal."""
         kind = (refusal.actor, refusal.method, refusal.resource, refusal.reason)
         with self._lock:
-            if kind not in self._count and len(self._count) >= _MOST_KINDS:
-                kind = (_OTHERS, "", "", refusal.reason)
+            stranger = refusal.actor.startswith(f"{UNKNOWN} ")
+            most = _MOST_STRANGERS if stranger else _MOST_KINDS
+            if kind not in self._count and sum(_strange(one) == stranger for one in self._count) >= most:
+                kind = (f"{UNKNOWN} {_OTHERS}" if stranger else _OTHERS, "", "", refusal.reason)
             self._count[kind] += 1
             self._first.setdefault(kind, refusal.request_id)
 
@@ -40,10 +44,20 @@ class Refusals:
         with self._lock:
             count, first = self._count, self._first
             self._count, self._first = Counter(), {}
-        if count:
+        if not count:
+            return
+        try:
             self._log.refused(
                 [
                     (Actor(who, method, first[who, method, resource, reason]), resource, reason, number)
                     for (who, method, resource, reason), number in count.items()
                 ]
             )
+        except BaseException:
+            with self._lock:
+                self._count, self._first = self._count + count, first | self._first
+            raise
+
+
+def _strange(kind: tuple[str, str, str, str]) -> bool:
+    return kind[0].startswith(f"{UNKNOWN} ")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from imagewarden_server.access.meter import Meter
 from imagewarden_server.access.roles import METHODS, Role
-from imagewarden_server.matching.errors import PermissionDenied, RateLimited
+from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
+from imagewarden_server.matching.types import BankKind
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 _BUSY_SECONDS = 1.0
@@ -47,6 +48,9 @@ class Refusal:
 
 Note = Callable[[Refusal], None]
 
+UNKNOWN = "unknown"
+"""The beginning of how a caller without a key is named."""
+
 
 class Session:
     """One call by one caller."""
@@ -57,12 +61,14 @@ class Session:
         method: str = "",
         *,
         meter: Meter | None = None,
+        good: Callable[[], bool] = lambda: True,
         note: Note = lambda _: None,
         request_id: str = "",
     ) -> None:
         self.caller = caller
         self._method = method
         self._meter = meter
+        self._good = good
         self._note = note
         self._request_id = request_id
 
@@ -94,6 +100,20 @@ class Session:
                 bank=f"banks/{bank_id}",
             )
 
+    def permit_kind(self, bank_id: str, kind: BankKind) -> None:
+        """Let the caller change what is in a bank of a kind: a brand's team its brand's, and no list of bans.
+
+        Raises:
+            PermissionDenied: its role may not.
+        """
+        if self.caller.role is Role.BRAND and kind is not BankKind.BRAND:
+            self._refused(f"banks/{bank_id}", "PERMISSION_DENIED")
+            raise PermissionDenied(
+                f"{self.caller.name} is a brand and may not change banks/{bank_id}, which is {kind.value.upper()}; "
+                "use a key of a moderator",
+                bank=f"banks/{bank_id}",
+            )
+
     def enter(self) -> None:
         """Begin a call.
 
@@ -116,8 +136,12 @@ class Session:
         """Count calls.
 
         Raises:
+            Unauthenticated: the key was good when the call began, and is no longer: a stream may be open for long.
             RateLimited: the key's calls of this second are used up.
         """
+        if not self._good():
+            self._refused("", "UNAUTHENTICATED")
+            raise Unauthenticated(f"{self.caller.name} is no longer good; show another key")
         wait = self._meter.spend(calls) if self._meter is not None else 0.0
         if self._meter is not None and wait:
             self._refused("", "RATE_LIMITED")

@@ -85,6 +85,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         del context
         bank_id = names.bank_id("bank.name", request.bank.name)
         current = await self._administrator.get_bank(bank_id)
+        access.current().permit_kind(bank_id, current.kind)
         patch = bank_patch(current, request.bank, request.update_mask)
         written = await self._administrator.update_bank(bank_id, patch, once=_once(request))
         return pb.UpdateBankResponse(bank=convert.bank(written.value), revision=self._token(written.revision))
@@ -183,6 +184,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         """Change an entry."""
         del context
         bank_id, entry_id = names.entry_ids("entry.name", request.entry.name)
+        access.current().permit_kind(bank_id, (await self._administrator.get_bank(bank_id)).kind)
         patch = entry_patch(request.entry, request.update_mask)
         written = await self._administrator.update_entry(bank_id, entry_id, patch, once=_once(request))
         return pb.UpdateEntryResponse(entry=convert.entry(written.value), revision=self._token(written.revision))
@@ -191,5 +193,6 @@ class BankServicer(pb_grpc.BankServiceServicer):
         """Delete an entry."""
         del context
         bank_id, entry_id = names.entry_ids("name", request.name)
+        access.current().permit_kind(bank_id, (await self._administrator.get_bank(bank_id)).kind)
         revision = await self._administrator.delete_entry(bank_id, entry_id, once=_once(request))
         return pb.DeleteEntryResponse(revision=self._token(revision))

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from imagewarden_server.catalog.engine import BESIDE, open_engine, sync
 from imagewarden_server.catalog.errors import CatalogError
+from imagewarden_server.catalog.store import SqlCatalog
 from imagewarden_server.catalog.transactions import Ledger, last_revision
 
 CATALOG = "catalog.sqlite3"
-_PAGES = 2_048
-"""So many pages are copied before others may write again: 8 MB."""
-
-Progress = Callable[[int, int], None]
-"""Told how many pages are left, and how many there are."""
+_NAME = re.compile(r"catalog-[0-9a-f]{12}-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.sqlite3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,12 @@ class Copy:
     nbytes: int
 
 
-def back_up(state: Path, into: Path, progress: Progress = lambda *_: None) -> Copy:
+def back_up(state: Path, into: Path) -> Copy:
     """Copy the catalogue of a state into a folder, by SQLite's own way of copying a database that is in use.
 
     The copy has one state of the catalogue, and all that was acknowledged before it began. It appears under its name
-    once it is whole, checked and on the disk.
+    once it is whole, checked and on the disk. In one step: a reader keeps nobody from writing, and copying step by step
+    would begin anew with each change that comes between.
 
     Raises:
         CatalogError: there is no catalogue, or it or the copy is damaged.
@@ -51,7 +49,8 @@ def back_up(state: Path, into: Path, progress: Progress = lambda *_: None) -> Co
     if not source.is_file():
         raise CatalogError(f"there is no catalogue {source}; name the server's state by --state-dir")
     into.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = f"catalog-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.sqlite3"
+    with contextlib.closing(SqlCatalog.open(source)) as catalog:
+        name = f"catalog-{catalog.id[:12]}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.sqlite3"
     unfinished = into / f".{name}.part"
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
@@ -59,7 +58,7 @@ def back_up(state: Path, into: Path, progress: Progress = lambda *_: None) -> Co
             contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as reading,
             contextlib.closing(sqlite3.connect(unfinished)) as writing,
         ):
-            reading.backup(writing, pages=_PAGES, progress=lambda _, left, total: progress(left, total))
+            reading.backup(writing)
             # A copy is one file: nothing of it may wait in another one.
             writing.execute("PRAGMA journal_mode=DELETE")
         sync(unfinished)
@@ -102,17 +101,43 @@ def restore(copy: Path, state: Path) -> tuple[Copy, Path | None]:
     except CatalogError as error:
         unfinished.unlink()
         raise CatalogError(f"{copy} is not restored: {error}") from error
-    there = [state / (CATALOG + suffix) for suffix in ("", *BESIDE)] + [state / "index"]
-    aside = None
-    if any(path.exists() for path in there):
-        aside = state / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-        aside.mkdir(mode=0o700)
-        for path in there:
-            if path.exists():
-                path.rename(aside / path.name)
+    aside = _set_aside(state)
     unfinished.rename(state / CATALOG)
     sync(state)
+    _record(state / CATALOG, None if aside is None else aside / CATALOG, copy)
     return Copy(state / CATALOG, found.catalog_id, found.revision, found.nbytes), aside
+
+
+def _set_aside(state: Path) -> Path | None:
+    """Move what a state has into a folder of it; the catalogue's own name stays, until another file takes it."""
+    beside = [state / (CATALOG + suffix) for suffix in BESIDE] + [state / "index"]
+    if not any(path.exists() for path in (state / CATALOG, *beside)):
+        return None
+    aside = state / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    aside.mkdir(mode=0o700)
+    if (state / CATALOG).exists():
+        # A second name, so that there is no moment without a catalogue, in which a server would begin an empty one.
+        os.link(state / CATALOG, aside / CATALOG)
+    for path in beside:
+        if path.exists():
+            path.rename(aside / path.name)
+    return aside
+
+
+def _record(restored: Path, before: Path | None, copy: Path) -> None:
+    """Revoke again what was revoked since the copy, as far as that can be read, and note the restore itself."""
+    revoked: set[str] = set()
+    last: dict[str, object] | None = None
+    if before is not None and before.exists():
+        with contextlib.suppress(CatalogError), contextlib.closing(SqlCatalog.open(before)) as old:
+            revoked = {key.id for key in old.keys.all_keys() if key.revoke_time is not None}
+            sequence, head = old.audit.head()
+            last = {"revision": old.revision(), "audit_events": sequence, "audit_hash": head}
+    with contextlib.closing(SqlCatalog.open(restored)) as new:
+        for key in new.keys.all_keys():
+            if key.id in revoked and key.revoke_time is None:
+                new.keys.revoke_key(key.id)
+        new.audit.restored(last, {"copy": copy.name, "revision": new.revision()})
 
 
 def newest(path: Path) -> Path:
@@ -122,12 +147,16 @@ def newest(path: Path) -> Path:
     found = copies(path)
     if not found:
         raise CatalogError(f"{path} has no copies")
+    if len({one.name.split("-")[1] for one in found}) > 1:
+        raise CatalogError(f"{path} has copies of several catalogues; name the file")
     return found[0]
 
 
-def copies(folder: Path) -> list[Path]:
-    """The copies in a folder, the newest first."""
-    return sorted(folder.glob("catalog-*.sqlite3"), reverse=True)
+def copies(folder: Path, catalog_id: str = "") -> list[Path]:
+    """The copies in a folder, of one catalogue or of any, the newest first."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    ours = [path for path in found if path.name.split("-")[1] == catalog_id[:12] or not catalog_id]
+    return sorted(ours, key=lambda path: path.name.split("-")[2], reverse=True)
 
 
 def _look(path: Path) -> Copy:

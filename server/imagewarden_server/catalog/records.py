@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from imagewarden_server.access.keys import Key, NewKey
 from imagewarden_server.access.roles import Role
 from imagewarden_server.catalog import audit
-from imagewarden_server.catalog.errors import KeyNotFound
+from imagewarden_server.catalog.errors import CatalogError, KeyNotFound
 from imagewarden_server.catalog.rows import micros, moment
 from imagewarden_server.catalog.tables import access_keys
 from imagewarden_server.catalog.transactions import Ledger
@@ -44,6 +44,11 @@ class SqlAuditLog:
                     count=count,
                 )
 
+    def restored(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:
+        """Add the event that a copy took the catalogue's place: what was there, as far as it is known, and the copy."""
+        with self._ledger.writing() as (connection, now):
+            audit.append(connection, self._ledger.catalog_id, audit.Note("", before, after), method="Restore", now=now)
+
     def events(self, query: AuditQuery) -> Page[AuditEvent]:
         """A page of events."""
         with self._ledger.reading() as connection:
@@ -68,8 +73,14 @@ class SqlKeys:
             return [_key(row) for row in rows]
 
     def add_key(self, id_: str, new: NewKey, digest: bytes) -> Key:
-        """Keep a new key; `digest` is empty for a certificate."""
+        """Keep a new key; `digest` is empty for a certificate.
+
+        Raises:
+            CatalogError: a good key has that certificate.
+        """
         with self._ledger.writing() as (connection, now):
+            if new.certificate is not None:
+                _refuse_second(connection, new.certificate, now)
             connection.execute(
                 insert(access_keys).values(
                     id=id_,
@@ -106,6 +117,16 @@ class SqlKeys:
             note = audit.Note(f"keys/{id_}", _said(key.new), None)
             audit.append(connection, self._ledger.catalog_id, note, method="RevokeKey", now=now)
             return key
+
+
+def _refuse_second(connection: Connection, certificate: str, now: int) -> None:
+    """A certificate stands for one key: or the older would be in force again when the newer one ends."""
+    good = (access_keys.c.revoke_time.is_(None)) & (
+        access_keys.c.expire_time.is_(None) | (access_keys.c.expire_time > now)
+    )
+    row = connection.execute(select(access_keys.c.id).where(access_keys.c.certificate == certificate, good)).first()
+    if row is not None:
+        raise CatalogError(f"{certificate!r} stands for key {row.id} already; revoke that first")
 
 
 def _key(row: Any) -> Key:

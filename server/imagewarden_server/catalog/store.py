@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, false, insert, or_, select, update
+from sqlalchemy import Connection, Engine, false, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
@@ -309,12 +309,10 @@ class SqlCatalog(CatalogReads):
         return self._ledger.change("DeleteEntry", once, lambda *_: None, work)
 
     def expire(self, now: datetime, limit: int = 1_000) -> int:
-        """Mark entries whose expire_time has passed; how many. Nothing to mark is no change."""
-        due = (
-            select(entries.c.key)
-            .where(entries.c.expire_time <= micros(now), entries.c.state == EntryState.ACTIVE.value)
-            .limit(limit)
-        )
+        """Mark entries of one bank whose expire_time has passed; how many. Nothing to mark is no change."""
+        passed = (entries.c.expire_time <= micros(now)) & (entries.c.state == EntryState.ACTIVE.value)
+        first = select(func.min(entries.c.bank_key)).where(passed).scalar_subquery()
+        due = select(entries.c.key).where(passed, entries.c.bank_key == first).limit(limit)
         with self._ledger.reading() as connection:
             if not connection.execute(due).all():
                 return 0
@@ -325,9 +323,9 @@ class SqlCatalog(CatalogReads):
             values = {"state": EntryState.EXPIRED.value, "update_time": time}
             connection.execute(update(entries).where(entries.c.key.in_(keys)).values(**values))
             named = select(banks.c.id, entries.c.id).join(banks, banks.c.key == entries.c.bank_key)
-            rows = connection.execute(named.where(entries.c.key.in_(keys)))
-            said = {"entries": [f"banks/{bank_id}/entries/{entry_id}" for bank_id, entry_id in rows]}
-            return len(keys), detail, None, Note("", None, said)
+            rows = connection.execute(named.where(entries.c.key.in_(keys))).all()
+            said = {"expired": [entry_id for _, entry_id in rows]}
+            return len(keys), detail, None, Note(f"banks/{rows[0][0]}" if rows else "", None, said)
 
         return self._ledger.change("ExpireEntries", None, lambda *_: 0, work).value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -17,11 +18,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from imagewarden_server.decoding.confine import confine
-from imagewarden_server.decoding.memory import Pixels, Shown
+from imagewarden_server.decoding.memory import Pixels, Shown, shown_bytes
 from imagewarden_server.decoding.messages import (
     Asked,
     Ended,
     Said,
+    Wire,
     receive_question,
     say_first,
     say_picture,
@@ -31,10 +33,10 @@ from imagewarden_server.decoding.messages import (
 from imagewarden_server.media import Limits, MediaError, decode
 from imagewarden_server.media.pixels import first_frame
 
+_DESCRIPTOR = 3
 _LIBRARIES_BYTES = 2 * 2**30
 # Pixels as the decoder has them, converted, through a profile, and shown to the server.
 _PIXEL_BYTES = 40
-_SHOWN_BYTES = 4
 
 
 def _answer(asked: Asked, data: bytes, limits: Limits) -> tuple[Said, list[Pixels]]:
@@ -52,12 +54,16 @@ def _main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     memory = Shown()
-    with socket.socket(fileno=descriptor) as wire, contextlib.suppress(Ended):
+    # The lowest number there is, so that the limit below is for one more: the memory that pixels are shown in.
+    os.dup2(descriptor, _DESCRIPTOR, inheritable=False)
+    if descriptor != _DESCRIPTOR:
+        os.close(descriptor)
+    with socket.socket(fileno=_DESCRIPTOR) as connection, contextlib.suppress(Ended):
+        wire = Wire(connection)
         confine(
-            # The socket is open, and one more will be: the memory that pixels are shown in.
-            descriptors=wire.fileno() + 2,
+            descriptors=_DESCRIPTOR + 2,
             memory=_LIBRARIES_BYTES + _PIXEL_BYTES * limits.max_pixels,
-            file_size=_SHOWN_BYTES * limits.max_pixels,
+            file_size=shown_bytes(limits),
         )
         while True:
             asked, data, unseen = receive_question(wire)

@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_server.media import Limits
+from imagewarden_server.media.perceptual import MODEL_SIDE, SMALL_SIDE
+
 Pixels = NDArray[np.uint8]
 
 _KEPT = 4
@@ -32,6 +35,12 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _FAILED = ctypes.c_void_p(-1).value
+
+
+def shown_bytes(limits: Limits) -> int:
+    """The most memory that a picture within the limits is shown in: one frame whole, or what many frames show."""
+    shown = 3 * (SMALL_SIDE**2 + MODEL_SIDE**2)
+    return max(4 * limits.max_pixels, limits.max_frames * shown) + _STEP
 
 
 class Nonsense(Exception):
@@ -97,9 +106,15 @@ class Shown:
 
 
 class Looked:
-    """The server's side: it believes nothing of what it is told of the memory."""
+    """The server's side: it believes nothing of what it is told of the memory.
 
-    def __init__(self) -> None:
+    Args:
+        most: bytes of the largest piece.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._looking = 0
         self._mapped: dict[int, _Mapping] = {}
         self._unseen: deque[int] = deque()
 
@@ -110,7 +125,10 @@ class Looked:
             Nonsense: there is no such piece, or not with such arrays.
         """
         if descriptor is not None:
-            self._mapped[number] = _mapped(descriptor)
+            self._mapped[number] = _mapped(descriptor, self._most)
+            # Those that are looked at, those that it is not told of yet, those that it keeps, and this one.
+            if len(self._mapped) > self._looking + len(self._unseen) + _KEPT + 1:
+                raise Nonsense("more memory than it gives back")
         mapped = self._mapped.get(number)
         lengths = [_volume(shape) for shape in shapes]
         if mapped is None or sum(lengths) > mapped.length:
@@ -118,6 +136,7 @@ class Looked:
         whole = mapped.array()
         whole.flags.writeable = False
         # Each array below holds this one; and its end is the end of looking, for which the mapping is held.
+        self._looking += 1
         weakref.finalize(whole, self._seen, number, mapped).atexit = False
         ends = np.cumsum(lengths)
         cuts = zip(ends, lengths, shapes, strict=True)
@@ -125,7 +144,9 @@ class Looked:
 
     def _seen(self, number: int, mapped: _Mapping) -> None:
         del mapped
+        # In this order: for a moment it is counted twice, and never not at all.
         self._unseen.append(number)
+        self._looking -= 1
 
     def unseen(self) -> list[int]:
         """The pieces that nobody has looked at since this was asked last."""
@@ -155,11 +176,13 @@ def _anonymous(length: int) -> int:
     return descriptor
 
 
-def _mapped(descriptor: int) -> _Mapping:
+def _mapped(descriptor: int, most: int) -> _Mapping:
     try:
         # Memory that could still shrink under the server would end the server at the next look at it.
         if _SEALED and not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
             raise Nonsense("memory that can shrink")
+        if os.fstat(descriptor).st_size > most:
+            raise Nonsense("more memory than a picture may have")
         return _Mapping(descriptor, mmap.PROT_READ)
     except (OSError, ValueError) as error:
         raise Nonsense("a descriptor of no memory") from error

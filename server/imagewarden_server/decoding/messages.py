@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ _DESCRIPTOR = struct.Struct("i")
 _MOST_ANSWER = 2**20
 _MOST_FRAMES = 64
 _MOST_MESSAGE = 1_000
+_MOST_PIECES = 2**31
 _HASH_BYTES = 32
 _TURNS = 8
 _RGB, _RGBA = 3, 4
@@ -55,27 +57,48 @@ class Ended(Exception):
 # ------------------------------------------------------------------------------------------------------- the wire
 
 
-def send_question(wire: socket.socket, asked: Asked, data: bytes, unseen: Sequence[int]) -> None:
-    """Ask, and say which pieces of memory nobody looks at any more. Raises Ended."""
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One side's end of the socket, with the time that an exchange over it has.
+
+    Attributes:
+        until: monotonic seconds by which all of it is over; None: it may take for ever.
+    """
+
+    connection: socket.socket
+    until: float | None = None
+
+    def ready(self) -> socket.socket:
+        """The socket, whose next step may take what is left. Raises TimeoutError."""
+        if self.until is not None:
+            left = self.until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.connection.settimeout(left)
+        return self.connection
+
+
+def send_question(wire: Wire, asked: Asked, data: bytes, unseen: Sequence[int]) -> None:
+    """Ask, and say which pieces of memory nobody looks at any more. Raises Ended, TimeoutError."""
     _send(wire, _QUESTION.pack(asked, len(unseen), len(data)) + struct.pack(f"<{len(unseen)}I", *unseen))
     _send(wire, data)
 
 
-def receive_question(wire: socket.socket) -> tuple[Asked, bytes, Sequence[int]]:
+def receive_question(wire: Wire) -> tuple[Asked, bytes, Sequence[int]]:
     """What is asked next. Raises Ended."""
     asked, count, length = _QUESTION.unpack(_receive(wire, _QUESTION.size))
     unseen = struct.unpack(f"<{count}I", _receive(wire, 4 * count))
     return Asked(asked), _receive(wire, length), unseen
 
 
-def send_answer(wire: socket.socket, said: Said, arrays: Sequence[Pixels], memory: Showing) -> None:
+def send_answer(wire: Wire, said: Said, arrays: Sequence[Pixels], memory: Showing) -> None:
     """Answer, with the arrays' pixels in memory. Raises Ended."""
     number, descriptor = memory.show(arrays) if arrays else (0, None)
     text = json.dumps(said | {"memory": number, "shapes": [one.shape for one in arrays]}).encode()
     message = _LENGTH.pack(len(text)) + text
     if descriptor is not None:
         try:
-            sent = socket.send_fds(wire, [message], [descriptor])
+            sent = socket.send_fds(wire.ready(), [message], [descriptor])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise Ended from error
         finally:
@@ -84,12 +107,13 @@ def send_answer(wire: socket.socket, said: Said, arrays: Sequence[Pixels], memor
     _send(wire, message)
 
 
-def receive_answer(wire: socket.socket, memory: Looked) -> tuple[Said, list[Pixels]]:
+def receive_answer(wire: Wire, memory: Looked) -> tuple[Said, list[Pixels]]:
     """The answer and its arrays, which are read-only.
 
     Raises:
         Ended: the process is gone.
         Nonsense: the answer is none.
+        TimeoutError: it did not come in time.
     """
     begin, descriptor = _receive_with_descriptor(wire)
     try:
@@ -99,33 +123,33 @@ def receive_answer(wire: socket.socket, memory: Looked) -> tuple[Said, list[Pixe
         try:
             said = json.loads(_receive(wire, length))
             fields = _Fields(said)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Nonsense("an answer that is no JSON") from error
         memory.forget(fields.take("dropped", list))
-        number, shapes = fields.take("memory", int), fields.take("shapes", list)
+        number, shapes = fields.number("memory", 0, _MOST_PIECES), fields.take("shapes", list)
         return said, memory.look(number, descriptor, shapes) if shapes else []
     finally:
         if descriptor is not None:
             os.close(descriptor)
 
 
-def _send(wire: socket.socket, data: bytes) -> None:
+def _send(wire: Wire, data: bytes) -> None:
     try:
-        wire.sendall(data)
+        wire.ready().sendall(data)
     except (BrokenPipeError, ConnectionResetError) as error:
         raise Ended from error
 
 
-def _receive(wire: socket.socket, length: int) -> bytes:
+def _receive(wire: Wire, length: int) -> bytes:
     data = bytearray(length)
     _fill(wire, memoryview(data))
     return bytes(data)
 
 
-def _fill(wire: socket.socket, view: memoryview) -> None:
+def _fill(wire: Wire, view: memoryview) -> None:
     while view:
         try:
-            count = wire.recv_into(view)
+            count = wire.ready().recv_into(view)
         except ConnectionResetError as error:
             raise Ended from error
         if not count:
@@ -133,10 +157,10 @@ def _fill(wire: socket.socket, view: memoryview) -> None:
         view = view[count:]
 
 
-def _receive_with_descriptor(wire: socket.socket) -> tuple[bytes, int | None]:
+def _receive_with_descriptor(wire: Wire) -> tuple[bytes, int | None]:
     """The answer's first bytes, and the descriptor that comes with them: one at most, or the kernel cuts."""
     try:
-        begin, beside, flags, _ = wire.recvmsg(_LENGTH.size, socket.CMSG_LEN(_DESCRIPTOR.size))
+        begin, beside, flags, _ = wire.ready().recvmsg(_LENGTH.size, socket.CMSG_LEN(_DESCRIPTOR.size))
     except ConnectionResetError as error:
         raise Ended from error
     given = [
@@ -172,6 +196,12 @@ class _Fields:
             raise Nonsense(f"{name} is {str(value)[:40]!r}")
         return value
 
+    def number(self, name: str, least: int, most: int) -> int:
+        value: int = self.take(name, int)
+        if not least <= value <= most:
+            raise Nonsense(f"{name} is {value}")
+        return value
+
 
 def say_problem(error: MediaError) -> tuple[Said, list[Pixels]]:
     """What a picture without pixels answers."""
@@ -199,8 +229,8 @@ def read_first(said: Said, arrays: Sequence[Pixels]) -> Image.Image:
     """The frame that an answer is: mode RGBA. Raises Nonsense."""
     del said
     if len(arrays) == 1 and arrays[0].shape[2] == _RGBA:
-        # A copy: the memory may be used again.
-        return Image.fromarray(arrays[0])
+        # A copy: Pillow would look at the memory itself, which may be used again.
+        return Image.fromarray(arrays[0].copy())
     raise Nonsense("no frame with alpha")
 
 
@@ -237,7 +267,7 @@ def read_picture(said: Said, arrays: Sequence[Pixels]) -> Picture:
         format_ = ImageFormat(header[0])
     except (IndexError, TypeError, ValueError) as error:
         raise Nonsense("frames without their pixels, or a format that is none") from error
-    if left or not all(type(value) is int and value > 0 for value in header[1:]):
+    if left or not all(type(value) is int and 0 < value < _MOST_PIECES for value in header[1:]):
         raise Nonsense("pixels without a frame, or a header without a size")
     return Picture(Header(format_, *header[1:]), made)
 
@@ -252,4 +282,6 @@ def _read_frame(fields: _Fields, left: list[Pixels]) -> Frame:
     if any(one.shape[2] != _RGB for one in pixels):
         raise Nonsense("a frame that is not RGB")
     held = pixels[0] if deviation is None else Shown(pixels[0], pixels[1], deviation)
-    return Frame(fields.take("index", int), PdqHash(hashes[0], fields.take("quality", int)), hashes, held)
+    return Frame(
+        fields.number("index", 0, _MOST_PIECES), PdqHash(hashes[0], fields.number("quality", 0, 100)), hashes, held
+    )

@@ -11,17 +11,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from imagewarden_server import media
-from imagewarden_server.decoding.memory import Looked, Nonsense, Pixels
+from imagewarden_server.decoding.memory import Looked, Nonsense, Pixels, shown_bytes
 from imagewarden_server.decoding.messages import (
     Asked,
     Ended,
     Said,
+    Wire,
     read_first,
     read_picture,
     read_problem,
@@ -37,6 +39,7 @@ _CHILD = Path(__file__).with_name("_child.py")
 SECONDS = 20.0
 """A picture that takes longer is given up: a hundred megapixels take three on a slow core."""
 _END_SECONDS = 5.0
+_MOST_SAID = 65_536
 _HOW: Mapping[type[BaseException], str] = MappingProxyType({TimeoutError: "killed", Nonsense: "nonsense"})
 # The smallest GIF: one pixel.
 _PIXEL = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
@@ -78,6 +81,7 @@ class DecoderProcesses:
         self._observer = observer or _Silent()
         self._seconds = seconds
         self._closed = threading.Event()
+        self._last_said = ""
         # None: a process is started when it is needed.
         self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
         for _ in range(processes or os.cpu_count() or 1):
@@ -87,13 +91,15 @@ class DecoderProcesses:
         """Have each process decode a first picture, so that what it loads is loaded.
 
         Raises:
-            RuntimeError: they don't work; what is wrong stands in the standard error of this process.
+            RuntimeError: they don't work; it says the last that they said.
         """
         for _ in range(self._idle.qsize()):
             try:
                 self.picture(_PIXEL)
             except MediaError as error:
-                raise RuntimeError(f"the decoder processes do not work: {error.message}") from error
+                raise RuntimeError(
+                    f"the decoder processes do not work: {error.message} ({self._last_said or 'they say nothing'})"
+                ) from error
 
     def picture(self, data: bytes) -> Picture:
         """Decode a picture: see `media.decode`. Raises MediaError."""
@@ -122,7 +128,9 @@ class DecoderProcesses:
             return self._ask_once(asked, data, read)
         except (Ended, Nonsense) as error:
             raise MediaError(
-                MediaProblem.UNDECODABLE, "the picture ended two decoder processes; have a person look at the file"
+                MediaProblem.UNDECODABLE,
+                "the picture ended two decoder processes; have a person look at the file",
+                passing=True,
             ) from error
 
     def _ask_once(self, asked: Asked, data: bytes, read: Read[T]) -> T:
@@ -134,13 +142,14 @@ class DecoderProcesses:
         except BaseException as error:
             # Whatever it was: the process may still answer this question when it is asked the next one.
             if process is not None:
-                process.kill()
+                self._last_said = process.kill()
                 self._observer.decoder_ended(_HOW.get(type(error), "crashed"))
             self._give_back(None)
             if isinstance(error, TimeoutError):
                 raise MediaError(
                     MediaProblem.OVER_LIMITS,
                     f"the picture takes more than {self._seconds:g} s to decode; save it again in a plainer form",
+                    passing=True,
                 ) from error
             raise
         self._give_back(process)
@@ -158,7 +167,7 @@ class _Process:
     """One decoder process and the server's end of its socket."""
 
     def __init__(self, limits: Limits) -> None:
-        self._memory = Looked()
+        self._memory = Looked(shown_bytes(limits))
         self._wire, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 -- no part of the command is a caller's
@@ -170,6 +179,9 @@ class _Process:
                     json.dumps(dataclasses.asdict(limits)),
                 ],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # Not the server's own: who has a file open can empty it. What is written here is read when it ends.
+                stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
                 # Nothing of the server's settings is a picture's business; and what a terminal's keys end is the
                 # server, which ends its decoders when what is in flight has its answers.
@@ -179,9 +191,9 @@ class _Process:
 
     def ask(self, asked: Asked, data: bytes, seconds: float) -> tuple[Said, list[Pixels]]:
         """Ask and wait. Raises Ended, Nonsense, TimeoutError."""
-        self._wire.settimeout(seconds)
-        send_question(self._wire, asked, data, self._memory.unseen())
-        return receive_answer(self._wire, self._memory)
+        wire = Wire(self._wire, time.monotonic() + seconds)
+        send_question(wire, asked, data, self._memory.unseen())
+        return receive_answer(wire, self._memory)
 
     def end(self) -> None:
         """Let it end: it sees that nobody will ask any more."""
@@ -189,10 +201,23 @@ class _Process:
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self._process.kill()
+            self._process.wait()
+        self._close()
 
-    def kill(self) -> None:
-        """End it at once."""
+    def kill(self) -> str:
+        """End it at once; the last that it said."""
         self._wire.close()
         self._process.kill()
         self._process.wait()
+        return self._close()
+
+    def _close(self) -> str:
+        errors = self._process.stderr
+        if errors is None:
+            return ""
+        with errors:
+            # What it started may hold the other end open.
+            os.set_blocking(errors.fileno(), False)
+            said = errors.read(_MOST_SAID) or b""
+        return said.decode("utf-8", "replace").strip().rpartition("\n")[2]

@@ -134,6 +134,13 @@ class TfServingEmbedder:
         requests = -(-len(images) // MAX_BATCH)
         seconds = min(_DEFAULT_SECONDS if time_limit is None else time_limit, _MAX_SECONDS * max(requests, 1))
         until = time.monotonic() + seconds
+        with self._breaker.attempt():
+            return await self._in_turn(images, outputs, seconds, until)
+
+    async def _in_turn(
+        self, images: NDArray[np.uint8], outputs: frozenset[str], seconds: float, until: float
+    ) -> Embeddings:
+        """Ask once there is room for it."""
         try:
             async with asyncio.timeout(seconds):
                 await self._in_flight.acquire()
@@ -144,12 +151,16 @@ class TfServingEmbedder:
                 "give the call more time, or the host more room"
             ) from error
         try:
-            with self._breaker.attempt():
-                try:
-                    answer = await self._embed(images, outputs, until)
-                except _ModelChanged:
-                    answer = await self._embed(images, outputs, until)
-                self._breaker.succeeded()
+            begin = time.monotonic()
+            try:
+                answer = await self._embed(images, outputs, until)
+            except _ModelChanged:
+                answer = await self._embed(images, outputs, until)
+            except asyncio.CancelledError:
+                # Who asked had no more time, and says so a moment before the connection would.
+                self._breaker.ended(grpc.StatusCode.DEADLINE_EXCEEDED, time.monotonic() - begin)
+                raise
+            self._breaker.succeeded()
             return answer
         finally:
             self._in_flight.release()

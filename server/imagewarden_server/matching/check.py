@@ -184,6 +184,7 @@ class Checker:
         if seen.problem is not None:
             over = seen.problem.problem is MediaProblem.OVER_LIMITS
             code = UndecidedCode.OVER_LIMITS if over else UndecidedCode.UNDECODABLE
+            walk.passing = seen.problem.passing
             walk.say(code, f"{seen.problem.message}; only the digests were compared", _PIXEL_SIGNALS)
         if seen.picture is None:
             return

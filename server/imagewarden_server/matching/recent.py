@@ -149,7 +149,12 @@ class Recent:
                 matched = walk.candidates.only(match.entry.key for match in walk.pictured)
                 seen = _Seen(matched, undecided, walk.header, walk.pdq, walk.model, walk.decided)
                 # Another model than the one that is known may have answered; and a crowd of copies is much to keep.
-                if codes <= _LASTING and walk.model in {"", known_by.model} and len(matched) <= _MOST_MATCHED:
+                if (
+                    codes <= _LASTING
+                    and not walk.passing
+                    and walk.model in {"", known_by.model}
+                    and len(matched) <= _MOST_MATCHED
+                ):
                     self._remember(known_by, seen)
         finally:
             if self._looking.get(known_by) is mine:

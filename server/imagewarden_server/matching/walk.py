@@ -60,6 +60,7 @@ class Walk:
         suspected: the keys of the entries that the embedding finds likeliest.
         hashes: the PDQ bits that are compared: eight turns of each usable frame.
         hash_frames: the frame number of each.
+        passing: whether the picture may be seen otherwise another time, though nothing changes.
     """
 
     def __init__(self, request: CheckRequest, scope: Scope) -> None:
@@ -77,6 +78,7 @@ class Walk:
         self.hash_frames: list[int] = []
         self.suspected: list[int] = []
         self.model = ""
+        self.passing = False
         left = request.deadline - time.monotonic()
         self.until = request.deadline - min(_RESERVE_SECONDS, max(left, 0.0) * _RESERVE_SHARE)
 

@@ -38,12 +38,14 @@ class MediaError(Exception):
     Attributes:
         problem: why, for programs.
         message: what happened, with which value, and what to do, for people.
+        passing: whether it may be otherwise another time: the machine may have had a share in it.
     """
 
-    def __init__(self, problem: MediaProblem, message: str) -> None:
+    def __init__(self, problem: MediaProblem, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
         self.problem = problem
         self.message = message
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditEvent, AuditQuery
 from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
 from imagewarden_server.matching.ports import Page
+from imagewarden_server.matching.types import BankKind
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -106,7 +107,7 @@ def test_who_shows_a_good_key_is_known_and_who_does_not_is_noted() -> None:
         with pytest.raises(Unauthenticated, match="imagewarden key create"):
             identify(authority, wrong)
     assert {one.reason for one in noted} == {"UNAUTHENTICATED"}
-    assert {one.actor for one in noted} == {"unknown at ipv4:1.2.3.4:5"}
+    assert {one.actor for one in noted} == {"unknown at ipv4:1.2.3.4"}, "whatever port its connections have"
     assert len(noted) == 7
     assert all(text not in str(one) for one in noted)
 
@@ -261,6 +262,62 @@ def test_a_crowd_of_strangers_can_not_fill_the_log() -> None:
     for number in range(5_000):
         gathering.note(Refusal(f"unknown at {number}", "CheckImage", "", "UNAUTHENTICATED", ""))
     gathering.write()
+    gathering.note(Refusal("k (mine)", "GetBank", "banks/a", "PERMISSION_DENIED", "r"))
+    gathering.write()
+    strangers, others = log.written
+    assert len(strangers) == 21
+    assert strangers[-1] == (Actor("unknown others"), "", "UNAUTHENTICATED", 4_980)
+    assert others == [(Actor("k (mine)", "GetBank", "r"), "banks/a", "PERMISSION_DENIED", 1)]
+
+
+def test_a_crowd_of_strangers_hides_nothing_that_others_were_refused() -> None:
+    log = Log()
+    gathering = Refusals(log)
+    for number in range(5_000):
+        gathering.note(Refusal(f"unknown at {number}", "CheckImage", "", "UNAUTHENTICATED", ""))
+        gathering.note(Refusal("k", "GetBank", f"banks/b{number % 1_000}", "PERMISSION_DENIED", ""))
+    gathering.write()
     (written,) = log.written
-    assert len(written) == 1_001
-    assert written[-1] == (Actor("others"), "", "UNAUTHENTICATED", 4_000)
+    assert sum(who.name == "k" for who, *_ in written) == 1_000
+    assert len(written) == 1_021
+
+
+def test_refusals_that_could_not_be_written_are_kept() -> None:
+    class Full(Log):
+        full = True
+
+        def refused(self, refusals: Sequence[tuple[Actor, str, str, int]]) -> None:
+            if self.full:
+                raise OSError("no space left")
+            super().refused(refusals)
+
+    log = Full()
+    gathering = Refusals(log)
+    for _ in range(2):
+        gathering.note(Refusal("k", "GetBank", "", "PERMISSION_DENIED", "r"))
+        with pytest.raises(OSError, match="no space left"):
+            gathering.write()
+    log.full = False
+    gathering.write()
+    assert log.written == [[(Actor("k", "GetBank", "r"), "", "PERMISSION_DENIED", 2)]]
+
+
+def test_a_session_ends_with_its_key() -> None:
+    key, text = kept()
+    store = Store(key)
+    authority = authority_of(store)
+    session = identify(authority, f"Bearer {text}")
+    session.spend()
+    store.keys[0] = dataclasses.replace(key, revoke_time=NOW)
+    authority.refresh()
+    with pytest.raises(Unauthenticated, match="no longer good"):
+        session.spend()
+
+
+def test_a_brand_changes_banks_of_brands_alone() -> None:
+    brand = Session(Caller("k (x)", Role.BRAND, ALL_BANKS))
+    brand.permit_kind("acme", BankKind.BRAND)
+    for kind in (BankKind.BANNED, BankKind.ALLOWED):
+        with pytest.raises(PermissionDenied, match="use a key of a moderator"):
+            brand.permit_kind("abuse", kind)
+        Session(Caller("k (x)", Role.MODERATOR, ALL_BANKS)).permit_kind("abuse", kind)

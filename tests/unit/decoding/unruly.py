@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[3] / layer) for layer in ("server", "client")]
 
-from imagewarden_server.decoding.messages import receive_question  # noqa: E402 -- found by the line above
+from imagewarden_server.decoding.messages import Wire, receive_question  # noqa: E402 -- found by the line above
 
 FRAME = {"index": 0, "quality": 100, "turned": "00" * 256, "deviation": None}
 GOOD: dict[str, Any] = {
@@ -54,6 +54,23 @@ def half(wire: socket.socket) -> None:
     os._exit(0)
 
 
+def trickle(wire: socket.socket) -> None:
+    """A byte now and then, for ever: each comes in time, and the answer never."""
+    wire.sendall(struct.pack("<I", 1_000))
+    while True:
+        wire.sendall(b" ")
+        time.sleep(0.2)
+
+
+def hoard(wire: socket.socket) -> None:
+    """New memory for each answer, and none given back."""
+    hoard.number += 1  # type: ignore[attr-defined]  # its own count
+    answer(wire, GOOD | {"memory": hoard.number}, [memory(24)])  # type: ignore[attr-defined]  # the same
+
+
+hoard.number = 100  # type: ignore[attr-defined]  # the same
+
+
 DOES: dict[bytes, Callable[[socket.socket], None]] = {
     b"good": lambda wire: answer(wire, GOOD, [memory(24)]),
     b"exit": lambda _: os._exit(3),
@@ -61,6 +78,15 @@ DOES: dict[bytes, Callable[[socket.socket], None]] = {
     b"hang": lambda _: time.sleep(600),
     b"too long": lambda wire: wire.sendall(struct.pack("<I", 2**31)),
     b"half": half,
+    b"trickle": trickle,
+    b"hoard": hoard,
+    b"deep JSON": lambda wire: wire.sendall(struct.pack("<I", 900_000) + b"[" * 900_000),
+    b"memory of a negative number": lambda wire: answer(wire, GOOD | {"memory": -1}, [memory(24)]),
+    b"memory of a huge number": lambda wire: answer(wire, GOOD | {"memory": 2**40}, [memory(24)]),
+    b"huge memory": lambda wire: answer(wire, GOOD, [memory(2**28)]),
+    b"a huge width": lambda wire: answer(wire, GOOD | {"header": ["png", 10**30, 2, 1]}, [memory(24)]),
+    b"a quality over 100": lambda wire: answer(wire, frame(quality=101), [memory(24)]),
+    b"an index under 0": lambda wire: answer(wire, frame(index=-5), [memory(24)]),
     b"no JSON": lambda wire: wire.sendall(struct.pack("<I", 3) + b"{{{"),
     b"a list": lambda wire: answer(wire, [1, 2]),
     b"nothing": lambda wire: answer(wire, {}),
@@ -89,7 +115,7 @@ DOES: dict[bytes, Callable[[socket.socket], None]] = {
 def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as wire:
         while True:
-            _, data, _ = receive_question(wire)
+            _, data, _ = receive_question(Wire(wire))
             DOES[data](wire)
 
 

@@ -151,6 +151,30 @@ async def test_a_host_that_hangs_is_waited_for_a_few_times_and_then_no_more(
         await embedder.close()
 
 
+async def test_who_leaves_after_waiting_long_counts_and_who_waits_in_line_is_told_at_once(
+    fake_host: ModelHost, observer: Observer
+) -> None:
+    embedder = TfServingEmbedder(fake_host.address, "inception", observer=observer, watch_seconds=600)
+    await embedder.start()
+    try:
+        fake_host.delay = 30.0
+        # More than may be on their way at once, each cut off by its caller as a check's deadline does.
+        asked = [asyncio.ensure_future(embedder.embed(PICTURE, EMBEDDING, 20.0)) for _ in range(40)]
+        await asyncio.sleep(2.2)
+        for one in asked[:FAILURES]:
+            one.cancel()
+        await asyncio.gather(*asked[:FAILURES], return_exceptions=True)
+        assert state_of(embedder) is BreakerState.OPEN
+        with refused("times in a row"):
+            async with asyncio.timeout(1):
+                await embedder.embed(PICTURE, EMBEDDING, 20.0)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        await embedder.close()
+
+
 async def test_nonsense_opens_it_and_sense_closes_it(fake_host: ModelHost, embedder: TfServingEmbedder) -> None:
     def nonsense(response: object) -> None:
         del response.outputs["embedding"]  # type: ignore[attr-defined]  # a PredictResponse

@@ -30,6 +30,7 @@ class Road:
         self.model = "m"
         self.hold: asyncio.Event | None = None
         self.undecided: UndecidedCode | None = None
+        self.passing = False
         self.counted: list[str] = []
         self.recent = Recent(self.matches, self, most)
 
@@ -48,6 +49,7 @@ class Road:
             walk.header, walk.pdq, walk.model = HEADER, PDQ, self.model
             if self.undecided is not None:
                 walk.say(self.undecided, "as the test told", ())
+                walk.passing = self.passing
             walk.candidates.note(Sighting(key, SignalType.PDQ, Found(40.0 * (key - 1))) for key in (1, 2))
             walk.pictured = await self.matches(walk)
 
@@ -136,6 +138,15 @@ async def test_what_may_be_decided_another_time_is_looked_at_again(code: Undecid
     for _ in range(2):
         assert [one.code for one in (await road.check(known())).undecided] == [code]
     assert road.looks == (1 if lasts else 2)
+
+
+async def test_what_the_machine_had_a_share_in_is_looked_at_again() -> None:
+    road = Road()
+    road.live = set()
+    road.undecided, road.passing = UndecidedCode.UNDECODABLE, True
+    for _ in range(2):
+        await road.check(known())
+    assert road.looks == 2
 
 
 async def test_an_answer_of_another_model_than_is_known_is_not_remembered() -> None:

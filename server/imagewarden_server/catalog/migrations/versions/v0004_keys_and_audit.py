@@ -16,6 +16,14 @@ BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END
 """
 
 
+# INSERT OR REPLACE takes a row away without a DELETE's trigger.
+_AT_THE_END = """
+CREATE TRIGGER audit_events_at_the_end BEFORE INSERT ON audit_events
+WHEN NEW.sequence <> (SELECT coalesce(max(sequence), 0) + 1 FROM audit_events)
+BEGIN SELECT RAISE(ABORT, 'audit events are only added at the end'); END
+"""
+
+
 def upgrade() -> None:
     """Nothing is known of what was done before."""
     op.create_table(
@@ -50,6 +58,7 @@ def upgrade() -> None:
     op.create_index("audit_events_by_resource", "audit_events", ["resource", "sequence"])
     for verb in ("UPDATE", "DELETE"):
         op.execute(_APPEND_ONLY.format(verb=verb))
+    op.execute(_AT_THE_END)
 
 
 def downgrade() -> None:
