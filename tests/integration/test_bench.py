@@ -104,7 +104,7 @@ def test_our_pdq_is_the_packages(record: Any) -> None:
     [
         (["--part", "everything"], "no part everything; there are new, known, index, size, life, stages"),
         (["--model-base-path", "nowhere"], "imagewarden model export"),
-        (["--images", "nowhere", "--part", "index"], "no photograph in nowhere"),
+        (["--images", "nowhere", "--part", "index"], "0 photographs in nowhere"),
     ],
 )
 def test_what_cannot_be_measured_is_said(model_base: Path, arguments: list[str], said: str) -> None:

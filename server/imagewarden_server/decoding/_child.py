@@ -53,6 +53,8 @@ def _main() -> None:
     # It ends when the server does, which answers what is in flight first.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    # What is said here is read when the process ends: until then a full pipe must hold nothing up.
+    os.set_blocking(sys.stderr.fileno(), False)
     memory = Shown()
     # The lowest number there is, so that the limit below is for one more: the memory that pixels are shown in.
     os.dup2(descriptor, _DESCRIPTOR, inheritable=False)
