@@ -53,7 +53,7 @@ class Refusals:
                     for (who, method, resource, reason), number in count.items()
                 ]
             )
-        except BaseException:
+        except BaseException:  # whatever it was, what was gathered is written another time
             with self._lock:
                 self._count, self._first = self._count + count, first | self._first
             raise

@@ -139,8 +139,7 @@ class DecoderProcesses:
             process = process or _Process(self._limits)
             said, arrays = process.ask(asked, data, self._seconds)
             answer: T | MediaError = read_problem(said) or read(said, arrays)
-        except BaseException as error:
-            # Whatever it was: the process may still answer this question when it is asked the next one.
+        except BaseException as error:  # whatever it was, the process may still answer this question to the next one
             if process is not None:
                 self._last_said = process.kill()
                 self._observer.decoder_ended(_HOW.get(type(error), "crashed"))
