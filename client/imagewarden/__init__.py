@@ -10,6 +10,7 @@
 """
 
 from imagewarden._aio import AsyncClient
+from imagewarden._audit_event import AuditEvent
 from imagewarden._channel import MAX_MESSAGE_BYTES, TlsConfig
 from imagewarden._enums import Action, BankKind, EntryState, Metric, SignalType, UndecidedCode, Verdict
 from imagewarden._errors import (
@@ -31,7 +32,6 @@ from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
 from imagewarden._types import (
     AddedHash,
-    AuditEvent,
     Bank,
     BankChange,
     BoundingBox,

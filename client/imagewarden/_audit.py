@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imagewarden import _convert as convert
-from imagewarden import _types as t
+from imagewarden._audit_event import AuditEvent
 from imagewarden._calls import Call, Pages
 from imagewarden._names import bank_name
 from imagewarden.v1 import audit_service_pb2 as pb
@@ -23,7 +23,7 @@ def list_audit_events(
     newest_first: bool = False,
     page_size: int = 0,
     timeout: float | None = None,
-) -> Pages[t.AuditEvent]:
+) -> Pages[AuditEvent]:
     """What was done and refused, of the banks that the caller may see; pages are fetched as they are needed.
 
     Args:
@@ -64,8 +64,8 @@ def list_audit_events(
     )
 
 
-def _event(one: Any) -> t.AuditEvent:
-    return t.AuditEvent(
+def _event(one: Any) -> AuditEvent:
+    return AuditEvent(
         sequence=one.sequence,
         time=one.time.ToDatetime(tzinfo=UTC),
         actor=one.actor,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imagewarden._types import AuditEvent as ClientEvent
+from imagewarden import AuditEvent as ClientEvent
 from imagewarden_server.access import NewKey, Role, new_key
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.catalog.errors import CatalogError, KeyNotFound
