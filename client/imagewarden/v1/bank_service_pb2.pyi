@@ -850,3 +850,396 @@ class DeleteEntryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteEntryResponse: _TypeAlias = DeleteEntryResponse  # noqa: Y015
+
+@_typing.final
+class ImportEntriesRequest(_message.Message):
+    """Some records of a list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANK_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    bank: _builtins.str
+    """`banks/{bank}`: required in the first message of a stream; empty or the same in the others."""
+    validate_only: _builtins.bool
+    """True, in the first message: all is checked and nothing is changed."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryRecord]:
+        """1 to 5,000 records."""
+
+    def __init__(
+        self,
+        *,
+        bank: _builtins.str = ...,
+        records: _abc.Iterable[Global___EntryRecord] | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "records", b"records", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEntriesRequest: _TypeAlias = ImportEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ImportEntriesResponse(_message.Message):
+    """What became of the records of one message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number of the last record of the message: all up to it are dealt with."""
+    added: _builtins.int
+    """How many entries are new."""
+    updated: _builtins.int
+    """How many entries there were, and are as their records say now."""
+    unchanged: _builtins.int
+    """How many the bank had as the record says, or came again in the same message."""
+    removed: _builtins.int
+    """How many entries were removed."""
+    absent: _builtins.int
+    """How many records say that something is removed that the bank did not have."""
+    revision: _builtins.str
+    """The revision that has the change; empty when validate_only."""
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedRecord]:
+        """The records that were refused."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        added: _builtins.int = ...,
+        updated: _builtins.int = ...,
+        unchanged: _builtins.int = ...,
+        removed: _builtins.int = ...,
+        absent: _builtins.int = ...,
+        refused: _abc.Iterable[Global___RefusedRecord] | None = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "added", b"added", "number", b"number", "refused", b"refused", "removed", b"removed", "revision", b"revision", "unchanged", b"unchanged", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEntriesResponse: _TypeAlias = ImportEntriesResponse  # noqa: Y015
+
+@_typing.final
+class RefusedRecord(_message.Message):
+    """A record that was refused, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number."""
+    field: _builtins.str
+    """The field that is wrong."""
+    message: _builtins.str
+    """What is wrong, for people."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        field: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedRecord: _TypeAlias = RefusedRecord  # noqa: Y015
+
+@_typing.final
+class EntryRecord(_message.Message):
+    """One entry of a list with all that it is recognised by, or the word that it is gone.
+
+    A record with an `id` is that entry of the bank. One without, but with an `external_id`, is the bank's entry of that
+    external_id and the same source; one with neither is the entry of the same source that has its first hash. A record
+    with `id` or `external_id` brings an entry that is there up to date: its signals, and the facts that the record says.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The caller's number of it: of its line, say. Greater than that of the record before."""
+    id: _builtins.str
+    """The {entry} of its name; empty: a new entry gets a new one."""
+    removed: _builtins.bool
+    """True: what the record names is removed; all but `id`, `external_id`, `source` and `hashes` is not read. Without an
+    `id` only entries of the same source are.
+    """
+    external_id: _builtins.str
+    """As of Entry."""
+    source: _builtins.str
+    """As of Entry."""
+    brand: _builtins.str
+    """As of Entry; required in BRAND banks."""
+    state: _types_pb2.EntryState.ValueType
+    """ACTIVE or DISABLED; unset: a new entry is ACTIVE, one that is there stays as it is. EXPIRED is what its time makes it."""
+    thumbnail: _builtins.bytes
+    """BRAND entries: a small PNG of the logo."""
+    image: _builtins.bytes
+    """The picture's file, of banks that keep pictures."""
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordHash]:
+        """Digests and PDQ hashes."""
+
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordVectors]:
+        """Vectors, as an export has them; of another server only of use where it has the same model."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordFeatures]:
+        """Local features, as an export has them."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As of Entry."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As of Entry."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """As of Entry."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the entry was made, if elsewhere; unset: now."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        id: _builtins.str = ...,
+        removed: _builtins.bool = ...,
+        hashes: _abc.Iterable[Global___RecordHash] | None = ...,
+        vectors: _abc.Iterable[Global___RecordVectors] | None = ...,
+        features: _abc.Iterable[Global___RecordFeatures] | None = ...,
+        external_id: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        source: _builtins.str = ...,
+        brand: _builtins.str = ...,
+        state: _types_pb2.EntryState.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        thumbnail: _builtins.bytes = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "features", b"features", "hashes", b"hashes", "id", b"id", "image", b"image", "labels", b"labels", "metadata", b"metadata", "number", b"number", "removed", b"removed", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryRecord: _TypeAlias = EntryRecord  # noqa: Y015
+
+@_typing.final
+class RecordHash(_message.Message):
+    """A digest or a PDQ hash of a record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    type: _types_pb2.SignalType.ValueType
+    """SHA256, SHA1, MD5 or PDQ."""
+    value: _builtins.bytes
+    """32, 20, 16 or 32 bytes."""
+    quality: _builtins.int
+    """PDQ only: its quality, 0 to 100, where it is known."""
+    def __init__(
+        self,
+        *,
+        type: _types_pb2.SignalType.ValueType = ...,
+        value: _builtins.bytes = ...,
+        quality: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality", "type", b"type", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+
+Global___RecordHash: _TypeAlias = RecordHash  # noqa: Y015
+
+@_typing.final
+class RecordVectors(_message.Message):
+    """Vectors of one model of a record: the views of one picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    type: _types_pb2.SignalType.ValueType
+    """EMBEDDING or SEMANTIC."""
+    model_version: _builtins.str
+    """The fingerprint of the model that made them: 1 to 64 characters."""
+    dimensions: _builtins.int
+    """The number of dimensions."""
+    data: _builtins.bytes
+    """The views one after the other, each of float32, little-endian, with a Euclidean norm of 1."""
+    mean: _builtins.float
+    """Scores are (cosine similarity - mean) / deviation."""
+    deviation: _builtins.float
+    """As `mean`; 1 where scores are not normalised."""
+    def __init__(
+        self,
+        *,
+        type: _types_pb2.SignalType.ValueType = ...,
+        model_version: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        mean: _builtins.float = ...,
+        deviation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "deviation", b"deviation", "dimensions", b"dimensions", "mean", b"mean", "model_version", b"model_version", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordVectors: _TypeAlias = RecordVectors  # noqa: Y015
+
+@_typing.final
+class RecordFeatures(_message.Message):
+    """Local features of one view of a record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTRACTOR_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    extractor: _builtins.str
+    """How they were made."""
+    data: _builtins.bytes
+    """As the catalogue keeps them; docs/lists.md has the format."""
+    def __init__(
+        self,
+        *,
+        extractor: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "extractor", b"extractor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordFeatures: _TypeAlias = RecordFeatures  # noqa: Y015
+
+@_typing.final
+class ExportEntriesRequest(_message.Message):
+    """Which bank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANK_FIELD_NUMBER: _builtins.int
+    bank: _builtins.str
+    """`banks/{bank}`."""
+    def __init__(
+        self,
+        *,
+        bank: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEntriesRequest: _TypeAlias = ExportEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ExportEntriesResponse(_message.Message):
+    """Some entries of the bank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ENTRY_COUNT_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """The revision of that state."""
+    entry_count: _builtins.int
+    """How many entries the bank has: for a display of progress."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryRecord]:
+        """The entries, in the order they were made. Those of one message are of one state of the catalogue; what changes while
+        an export runs is in it or not.
+        """
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___EntryRecord] | None = ...,
+        revision: _builtins.str = ...,
+        entry_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_count", b"entry_count", "records", b"records", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEntriesResponse: _TypeAlias = ExportEntriesResponse  # noqa: Y015

@@ -96,6 +96,16 @@ class BankServiceStub:
                 request_serializer=imagewarden_dot_v1_dot_bank__service__pb2.DeleteEntryRequest.SerializeToString,
                 response_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.DeleteEntryResponse.FromString,
                 _registered_method=True)
+        self.ImportEntries = channel.stream_stream(
+                '/imagewarden.v1.BankService/ImportEntries',
+                request_serializer=imagewarden_dot_v1_dot_bank__service__pb2.ImportEntriesRequest.SerializeToString,
+                response_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.ImportEntriesResponse.FromString,
+                _registered_method=True)
+        self.ExportEntries = channel.unary_stream(
+                '/imagewarden.v1.BankService/ExportEntries',
+                request_serializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesRequest.SerializeToString,
+                response_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class BankServiceServicer:
@@ -187,6 +197,22 @@ class BankServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportEntries(self, request_iterator, context):
+        """Brings a list into a bank, some records a message; each message is answered once what it changed is in force. Records
+        that are refused leave the others alone. What the bank has already is left as it is, so a list that was cut off is sent
+        again from the last answer on, or from the beginning.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportEntries(self, request, context):
+        """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BankServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -249,6 +275,16 @@ def add_BankServiceServicer_to_server(servicer, server):
                     servicer.DeleteEntry,
                     request_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.DeleteEntryRequest.FromString,
                     response_serializer=imagewarden_dot_v1_dot_bank__service__pb2.DeleteEntryResponse.SerializeToString,
+            ),
+            'ImportEntries': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportEntries,
+                    request_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.ImportEntriesRequest.FromString,
+                    response_serializer=imagewarden_dot_v1_dot_bank__service__pb2.ImportEntriesResponse.SerializeToString,
+            ),
+            'ExportEntries': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportEntries,
+                    request_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesRequest.FromString,
+                    response_serializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -577,6 +613,60 @@ class BankService:
             '/imagewarden.v1.BankService/DeleteEntry',
             imagewarden_dot_v1_dot_bank__service__pb2.DeleteEntryRequest.SerializeToString,
             imagewarden_dot_v1_dot_bank__service__pb2.DeleteEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportEntries(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/imagewarden.v1.BankService/ImportEntries',
+            imagewarden_dot_v1_dot_bank__service__pb2.ImportEntriesRequest.SerializeToString,
+            imagewarden_dot_v1_dot_bank__service__pb2.ImportEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/imagewarden.v1.BankService/ExportEntries',
+            imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesRequest.SerializeToString,
+            imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

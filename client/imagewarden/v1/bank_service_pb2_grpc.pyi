@@ -59,6 +59,13 @@ class BankServiceStub:
     """Changes the fields of an entry that the mask names."""
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_bank_service_pb2.DeleteEntryRequest, _bank_service_pb2.DeleteEntryResponse]
     """Deletes an entry: from the answer on, no check finds it."""
+    ImportEntries: _grpc.StreamStreamMultiCallable[_bank_service_pb2.ImportEntriesRequest, _bank_service_pb2.ImportEntriesResponse]
+    """Brings a list into a bank, some records a message; each message is answered once what it changed is in force. Records
+    that are refused leave the others alone. What the bank has already is left as it is, so a list that was cut off is sent
+    again from the last answer on, or from the beginning.
+    """
+    ExportEntries: _grpc.UnaryStreamMultiCallable[_bank_service_pb2.ExportEntriesRequest, _bank_service_pb2.ExportEntriesResponse]
+    """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them."""
 
 @_typing.type_check_only
 class BankServiceAsyncStub(BankServiceStub):
@@ -91,6 +98,13 @@ class BankServiceAsyncStub(BankServiceStub):
     """Changes the fields of an entry that the mask names."""
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_bank_service_pb2.DeleteEntryRequest, _bank_service_pb2.DeleteEntryResponse]  # type: ignore[assignment]
     """Deletes an entry: from the answer on, no check finds it."""
+    ImportEntries: _aio.StreamStreamMultiCallable[_bank_service_pb2.ImportEntriesRequest, _bank_service_pb2.ImportEntriesResponse]  # type: ignore[assignment]
+    """Brings a list into a bank, some records a message; each message is answered once what it changed is in force. Records
+    that are refused leave the others alone. What the bank has already is left as it is, so a list that was cut off is sent
+    again from the last answer on, or from the beginning.
+    """
+    ExportEntries: _aio.UnaryStreamMultiCallable[_bank_service_pb2.ExportEntriesRequest, _bank_service_pb2.ExportEntriesResponse]  # type: ignore[assignment]
+    """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them."""
 
 class BankServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps banks and entries. Every change is in force for the next check once it is acknowledged, and answers the revision
@@ -192,5 +206,24 @@ class BankServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bank_service_pb2.DeleteEntryResponse, _abc.Awaitable[_bank_service_pb2.DeleteEntryResponse]]:
         """Deletes an entry: from the answer on, no check finds it."""
+
+    @_abc_1.abstractmethod
+    def ImportEntries(
+        self,
+        request_iterator: _MaybeAsyncIterator[_bank_service_pb2.ImportEntriesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_bank_service_pb2.ImportEntriesResponse], _abc.AsyncIterator[_bank_service_pb2.ImportEntriesResponse]]:
+        """Brings a list into a bank, some records a message; each message is answered once what it changed is in force. Records
+        that are refused leave the others alone. What the bank has already is left as it is, so a list that was cut off is sent
+        again from the last answer on, or from the beginning.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportEntries(
+        self,
+        request: _bank_service_pb2.ExportEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_bank_service_pb2.ExportEntriesResponse], _abc.AsyncIterator[_bank_service_pb2.ExportEntriesResponse]]:
+        """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them."""
 
 def add_BankServiceServicer_to_server(servicer: BankServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
