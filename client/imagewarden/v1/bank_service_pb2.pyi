@@ -866,7 +866,7 @@ class ImportEntriesRequest(_message.Message):
     """True, in the first message: all is checked and nothing is changed."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryRecord]:
-        """1 to 5,000 records."""
+        """1 to 2,000 records."""
 
     def __init__(
         self,
