@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.catalog.audit import Note
 from imagewarden_server.catalog.engine import open_engine
-from imagewarden_server.catalog.entries import insert_entries
+from imagewarden_server.catalog.entries import NewRow, insert_entries
 from imagewarden_server.catalog.transactions import Done, Ledger
 from imagewarden_server.index import IndexSet, save_snapshot
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
@@ -82,7 +82,7 @@ def _entries(ledger: Ledger, bank: int, count: int) -> int:
         first = 0
         for begin in range(0, count, _BATCH):
             ids = [f"made-{number}" for number in range(begin, min(begin + _BATCH, count))]
-            at = insert_entries(connection, bank, [(one, NewEntry(external_id=one)) for one in ids], now)
+            at = insert_entries(connection, bank, [NewRow(one, NewEntry(external_id=one)) for one in ids], now)
             first = first or at
         return first, {}, None, Note("", None, {"made": count})
 

@@ -37,6 +37,7 @@ from imagewarden_server.interceptors import chain
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.enroll import Enroller
+from imagewarden_server.matching.importer import Importer
 from imagewarden_server.matching.lookup import utc_now
 from imagewarden_server.matching.passes import Passes
 from imagewarden_server.matching.pictures import Workers
@@ -163,7 +164,13 @@ class App:
             server,
         )
         bank_service_pb2_grpc.add_BankServiceServicer_to_server(
-            BankServicer(Administrator(catalog, follower, workers), enroller, catalog.id), server
+            BankServicer(
+                Administrator(catalog, follower, workers),
+                enroller,
+                Importer(catalog, follower, workers),
+                catalog.id,
+            ),
+            server,
         )
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(catalog.audit, workers), server)
         health_servicer = health.aio.HealthServicer()

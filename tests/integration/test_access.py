@@ -51,6 +51,8 @@ MAY = {
     "ListEntries": "moderator brand auditor admin",
     "UpdateEntry": "moderator brand admin",
     "DeleteEntry": "moderator brand admin",
+    "ImportEntries": "moderator brand admin",
+    "ExportEntries": "moderator brand admin",
     "ListAuditEvents": "auditor admin",
 }
 

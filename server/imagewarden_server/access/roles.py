@@ -29,11 +29,11 @@ class Method:
 
     Attributes:
         roles: these.
-        by_picture: a call counts as many calls as it has pictures, and is counted picture by picture.
+        by_item: a call counts as many calls as it has pictures, or messages of a list, and is counted one by one.
     """
 
     roles: frozenset[Role]
-    by_picture: bool = False
+    by_item: bool = False
 
 
 _CHECK = frozenset({Role.CHECKER, Role.MODERATOR, Role.BRAND, Role.ADMIN})
@@ -46,8 +46,8 @@ _ADMIN = frozenset({Role.ADMIN})
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "imagewarden.v1.ModerationService/CheckImage": Method(_CHECK),
-        "imagewarden.v1.ModerationService/BatchCheckImages": Method(_CHECK, by_picture=True),
-        "imagewarden.v1.ModerationService/StreamCheckImages": Method(_CHECK, by_picture=True),
+        "imagewarden.v1.ModerationService/BatchCheckImages": Method(_CHECK, by_item=True),
+        "imagewarden.v1.ModerationService/StreamCheckImages": Method(_CHECK, by_item=True),
         "imagewarden.v1.ModerationService/SearchSimilarImages": Method(_CHECK),
         "imagewarden.v1.BankService/CreateBank": Method(_BAN),
         "imagewarden.v1.BankService/GetBank": Method(_READ),
@@ -61,6 +61,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "imagewarden.v1.BankService/ListEntries": Method(_READ),
         "imagewarden.v1.BankService/UpdateEntry": Method(_KEEP),
         "imagewarden.v1.BankService/DeleteEntry": Method(_KEEP),
+        "imagewarden.v1.BankService/ImportEntries": Method(_KEEP, by_item=True),
+        # More than reading entries: all that is needed to find pictures that are not found.
+        "imagewarden.v1.BankService/ExportEntries": Method(_KEEP),
         "imagewarden.v1.AuditService/ListAuditEvents": Method(_AUDIT),
         # What the API is stands in public; but who may call nothing need not be told it either.
         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Method(frozenset(Role)),

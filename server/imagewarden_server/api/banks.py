@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,10 +12,12 @@ from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import bank_service_pb2_grpc as pb_grpc
 from imagewarden.v1 import types_pb2 as types
 from imagewarden_server import access, logs
-from imagewarden_server.api import convert, names, paging
+from imagewarden_server.api import convert, lists, names, paging
 from imagewarden_server.api.masks import bank_patch, entry_patch
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.enroll import Enrolled, Enroller
+from imagewarden_server.matching.errors import InvalidField
+from imagewarden_server.matching.importer import Importer
 from imagewarden_server.matching.ports import Idempotency
 from imagewarden_server.matching.revisions import encode_revision
 
@@ -34,9 +37,10 @@ def _once(request: Message) -> Idempotency | None:
 class BankServicer(pb_grpc.BankServiceServicer):
     """Keeps banks and entries."""
 
-    def __init__(self, administrator: Administrator, enroller: Enroller, catalog_id: str) -> None:
+    def __init__(self, administrator: Administrator, enroller: Enroller, importer: Importer, catalog_id: str) -> None:
         self._administrator = administrator
         self._enroller = enroller
+        self._importer = importer
         self._catalog_id = catalog_id
 
     def _token(self, revision: int) -> str:
@@ -196,3 +200,44 @@ class BankServicer(pb_grpc.BankServiceServicer):
         access.current().permit_kind(bank_id, (await self._administrator.get_bank(bank_id)).kind)
         revision = await self._administrator.delete_entry(bank_id, entry_id, once=_once(request))
         return pb.DeleteEntryResponse(revision=self._token(revision))
+
+    async def ImportEntries(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.ImportEntriesRequest], context: Any
+    ) -> AsyncIterator[pb.ImportEntriesResponse]:
+        """Bring a list into a bank."""
+        del context
+        bank, validate_only, last, count = None, False, 0, 0
+        async for request in request_iterator:
+            if bank is None:
+                bank = await self._importer.bank(names.bank_id("bank", request.bank))
+                access.current().permit_kind(bank.id, bank.kind)
+                validate_only = request.validate_only
+            elif request.bank not in {"", bank.name}:
+                raise InvalidField("bank", f"is {request.bank[:80]!r}; this stream is of {bank.name}: open another")
+            access.current().spend()
+            last = lists.next_number(request.records, last)
+            kind, records = bank.kind, request.records
+            written = await self._importer.take(
+                bank,
+                len(records),
+                lambda kind=kind, records=records: lists.read(kind, records),  # type: ignore[misc]  # defaults bind them
+                validate_only=validate_only,
+            )
+            count += len(records)
+            logs.annotate(bank=bank.id, records=count, validate_only=validate_only)
+            revision = "" if validate_only else self._token(written.revision)
+            yield lists.answer(last, written.value, revision)
+
+    async def ExportEntries(  # noqa: N802
+        self, request: pb.ExportEntriesRequest, context: Any
+    ) -> AsyncIterator[pb.ExportEntriesResponse]:
+        """Answer all entries of a bank."""
+        del context
+        bank_id = names.bank_id("bank", request.bank)
+        count = 0
+        async for answer in self._importer.give(
+            bank_id, lambda page: lists.written(page, encode_revision(self._catalog_id, page.revision))
+        ):
+            count += len(answer.records)
+            logs.annotate(bank=bank_id, records=count)
+            yield answer

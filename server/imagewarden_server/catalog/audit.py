@@ -9,6 +9,7 @@ the file can begin a chain of his own, so a hash has to be kept elsewhere: the l
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from imagewarden_server.matching.ports import Page
 from imagewarden_server.matching.types import Bank, Entry
 
 DONE = "OK"
+_MOST_CHARACTERS = 4 * 2**20
 _HASHED = (
     "sequence",
     "time",
@@ -117,7 +119,7 @@ def append(
 
 
 def events(connection: Connection, catalog_id: str, query: AuditQuery) -> Page[AuditEvent]:
-    """A page of events, in the order they were added or the other way."""
+    """A page of events, in the order they were added or the other way; shorter than asked where they are long."""
     place = audit_events.c.sequence
     before = audit_events.alias("before")
     previous = select(before.c.hash).where(before.c.sequence == place - 1).scalar_subquery()
@@ -125,8 +127,11 @@ def events(connection: Connection, catalog_id: str, query: AuditQuery) -> Page[A
     rows = connection.execute(
         chosen.order_by(place.desc() if query.newest_first else place).limit(query.limit + 1)
     ).all()
-    found = tuple(_event(row, row.previous or genesis(catalog_id)) for row in rows[: query.limit])
-    return Page(found, rows[query.limit - 1].sequence if len(rows) > query.limit else None)
+    # A list's event tells of many entries: a page is as long as it has room.
+    together = itertools.accumulate(len(row.before) + len(row.after) for row in rows)
+    count = max(1, min(query.limit, sum(characters <= _MOST_CHARACTERS for characters in together)))
+    found = tuple(_event(row, row.previous or genesis(catalog_id)) for row in rows[:count])
+    return Page(found, rows[count - 1].sequence if len(rows) > count else None)
 
 
 def head(connection: Connection) -> tuple[int, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, insert, select, text, update
+from sqlalchemy import Connection, Select, Table, func, insert, select, text, update
 
 from imagewarden_server.catalog.features import encode_features
 from imagewarden_server.catalog.rows import entry_of, micros, moment, summaries, vector_bytes
@@ -109,31 +110,45 @@ def find_existing(
     return found
 
 
-def insert_entries(connection: Connection, bank_key: int, new: Sequence[tuple[str, NewEntry]], now: int) -> int:
+class NewRow(NamedTuple):
+    """An entry to insert.
+
+    Attributes:
+        create_time: microseconds since 1970; None: now.
+    """
+
+    id: str
+    entry: NewEntry
+    state: EntryState = EntryState.ACTIVE
+    create_time: int | None = None
+
+
+def insert_entries(connection: Connection, bank_key: int, new: Sequence[NewRow], now: int) -> int:
     """Insert entries with keys that follow each other; the first key. Raises nothing of the domain."""
     # The writer holds the database's lock: nobody else draws from the sequence meanwhile.
     last = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'entries'")).scalar() or 0
     first = int(last) + 1
-    connection.execute(
-        insert(entries),
+    _insert(
+        connection,
+        entries,
         [
-            {
-                "key": key,
-                "id": entry_id,
-                "bank_key": bank_key,
-                "external_id": entry.external_id,
-                "labels": list(entry.labels),
-                "metadata": dict(entry.metadata),
-                "source": entry.source,
-                "brand": entry.brand,
-                "state": EntryState.ACTIVE.value,
-                "expire_time": None if entry.expire_time is None else micros(entry.expire_time),
-                "thumbnail": entry.thumbnail,
-                "image": entry.image,
-                "create_time": now,
-                "update_time": now,
-            }
-            for key, (entry_id, entry) in enumerate(new, first)
+            (
+                key,
+                row.id,
+                bank_key,
+                row.entry.external_id,
+                json.dumps(row.entry.labels) if row.entry.labels else "[]",
+                json.dumps(dict(row.entry.metadata)) if row.entry.metadata else "{}",
+                row.entry.source,
+                row.entry.brand,
+                row.state.value,
+                None if row.entry.expire_time is None else micros(row.entry.expire_time),
+                row.entry.thumbnail,
+                row.entry.image,
+                now if row.create_time is None else row.create_time,
+                now,
+            )
+            for key, row in enumerate(new, first)
         ],
     )
     connection.execute(update(banks).where(banks.c.key == bank_key).values(entry_count=banks.c.entry_count + len(new)))
@@ -142,49 +157,54 @@ def insert_entries(connection: Connection, bank_key: int, new: Sequence[tuple[st
 
 def insert_signals(connection: Connection, bank_key: int, first: int, new: Sequence[NewEntry]) -> None:
     """Insert the hashes, vectors and local features of entries whose keys follow each other from `first`."""
-    hash_rows = [
-        {
-            "entry_key": key,
-            "bank_key": bank_key,
-            "type": signal.type.value,
-            "value": signal.value,
-            "quality": signal.quality,
-        }
-        for key, entry in enumerate(new, first)
-        for signal in entry.hashes
-    ]
-    vector_rows = [
-        {
-            "entry_key": key,
-            "bank_key": bank_key,
-            "type": signal.type.value,
-            "space": signal.space.value,
-            "model": signal.model,
-            "data": vector_bytes(vector),
-            "mean": signal.mean,
-            "deviation": signal.deviation,
-        }
-        for key, entry in enumerate(new, first)
-        for signal in entry.vectors
-        for vector in signal.vectors
-    ]
-    local_rows = [
-        {
-            "entry_key": key,
-            "bank_key": bank_key,
-            "extractor": local.extractor,
-            "keypoints": len(local.features.points),
-            "data": encode_features(local.features),
-        }
-        for key, entry in enumerate(new, first)
-        for local in entry.local
-    ]
-    if hash_rows:
-        connection.execute(insert(hashes), hash_rows)
-    if vector_rows:
-        connection.execute(insert(vectors), vector_rows)
-    if local_rows:
-        connection.execute(insert(local_features), local_rows)
+    keyed = list(enumerate(new, first))
+    _insert(
+        connection,
+        hashes,
+        [
+            (None, key, bank_key, signal.type.value, signal.value, signal.quality)
+            for key, entry in keyed
+            for signal in entry.hashes
+        ],
+    )
+    _insert(
+        connection,
+        vectors,
+        [
+            (
+                None,
+                key,
+                bank_key,
+                signal.type.value,
+                signal.space.value,
+                signal.model,
+                vector_bytes(vector),
+                signal.mean,
+                signal.deviation,
+            )
+            for key, entry in keyed
+            for signal in entry.vectors
+            for vector in signal.vectors
+        ],
+    )
+    _insert(
+        connection,
+        local_features,
+        [
+            (None, key, bank_key, local.extractor, len(local.features.points), encode_features(local.features))
+            for key, entry in keyed
+            for local in entry.local
+        ],
+    )
+
+
+def _insert(connection: Connection, table: Table, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows with all columns of a table in their order, as the database has them.
+
+    By the driver itself: for lists of a million hashes what SQLAlchemy does with each row is most of the time.
+    """
+    if rows:
+        connection.exec_driver_sql(str(insert(table).compile(dialect=connection.dialect)), rows)
 
 
 def patched(patch: EntryPatch) -> dict[str, Any]:

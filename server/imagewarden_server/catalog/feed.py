@@ -7,7 +7,7 @@ folding all changes up to the last one gives exactly what is live.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,12 @@ Detail = dict[str, Any]
 def added(first_entry: int, last_entry: int) -> Detail:
     """The detail of a change that brings entries in, by the range of their keys."""
     return {"in": [first_entry, last_entry]}
+
+
+def several(ranges: Sequence[tuple[int, int]], entry_keys: Sequence[int]) -> Detail:
+    """The detail of a change that brings in entries by ranges of their keys, and single ones besides."""
+    detail: Detail = {"ranges": [list(one) for one in ranges]} if ranges else {}
+    return detail | {"keys": list(entry_keys)} if entry_keys else detail
 
 
 def removed(connection: Connection, entry_keys: Sequence[int]) -> Detail:
@@ -67,16 +73,14 @@ def _change(connection: Connection, revision: int, detail: Detail, no_vector: Ve
     hashes_in: list[StoredHash] = []
     vectors_in: list[StoredVector] = []
     locals_in: list[StoredLocal] = []
-    if "in" in detail:
-        first, last = detail["in"]
+    for chosen in _entries_in(detail):
 
-        def rows(table: Any) -> Any:
-            query = _active(table).where(table.c.entry_key.between(first, last)).order_by(table.c.key)
-            return connection.execute(query)
+        def rows(table: Any, chosen: Callable[[Any], Any] = chosen) -> Any:
+            return connection.execute(_active(table).where(chosen(table.c.entry_key)).order_by(table.c.key))
 
-        hashes_in = [hash_of(row) for row in rows(hashes)]
-        vectors_in = [vector_of(row) for row in rows(vectors)]
-        locals_in = [local_of(row) for row in rows(local_features)]
+        hashes_in += [hash_of(row) for row in rows(hashes)]
+        vectors_in += [vector_of(row) for row in rows(vectors)]
+        locals_in += [local_of(row) for row in rows(local_features)]
     # Changes that were written before there were local features name no entry: what goes out is found by its key.
     return Change(
         revision=revision,
@@ -97,6 +101,18 @@ def _change(connection: Connection, revision: int, detail: Detail, no_vector: Ve
         added_vectors=vectors_in,
         added_locals=locals_in,
     )
+
+
+def _entries_in(detail: Detail) -> Iterator[Callable[[Any], Any]]:
+    """Which entries come in: conditions on the column of their keys."""
+
+    def between(first: int, last: int) -> Callable[[Any], Any]:
+        return lambda column: column.between(first, last)
+
+    for first, last in [*([detail["in"]] if "in" in detail else []), *detail.get("ranges", ())]:
+        yield between(first, last)
+    if "keys" in detail:
+        yield lambda column: column.in_(detail["keys"])
 
 
 def _active(table: Any) -> Any:

@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Engine, false, func, insert, or_, select, upd
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
-from imagewarden_server.catalog import feed
+from imagewarden_server.catalog import export, feed, lists
 from imagewarden_server.catalog.audit import Note, bank_said, entry_said
 from imagewarden_server.catalog.engine import open_engine
 from imagewarden_server.catalog.entries import (
+    NewRow,
     bank_row,
     entries_with_signals,
     entry_row,
@@ -38,6 +39,7 @@ from imagewarden_server.catalog.rows import (
 from imagewarden_server.catalog.tables import banks, entries
 from imagewarden_server.catalog.transactions import Done, Ledger, last_revision
 from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists
+from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord
 from imagewarden_server.matching.ports import (
     AddedEntry,
     BankPatch,
@@ -51,7 +53,6 @@ from imagewarden_server.matching.types import (
     BankKind,
     Entry,
     EntryState,
-    HashSignal,
     NewEntry,
     Policy,
     SignalType,
@@ -199,7 +200,7 @@ class SqlCatalog(CatalogReads):
             if existing:
                 raise EntryExists(bank_id, next(iter(existing.values())))
             entry_id = new_entry_id()
-            key = insert_entries(connection, bank.key, [(entry_id, entry)], now)
+            key = insert_entries(connection, bank.key, [NewRow(entry_id, entry)], now)
             insert_signals(connection, bank.key, key, [entry])
             (made,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
             return made, feed.added(key, key), [bank_id, entry_id], Note(made.name, None, entry_said(made))
@@ -215,23 +216,23 @@ class SqlCatalog(CatalogReads):
             bank = bank_row(connection, bank_id)
             known = find_existing(connection, bank.key, [entry.hashes[0] for entry in new])
             results: list[AddedEntry] = []
-            fresh: list[tuple[str, NewEntry]] = []
+            fresh: list[NewRow] = []
             for entry in new:
                 place = (entry.hashes[0].type, entry.hashes[0].value)
                 duplicate = place in known
                 if not duplicate:
                     known[place] = new_entry_id()
-                    fresh.append((known[place], entry))
+                    fresh.append(NewRow(known[place], entry))
                 results.append(AddedEntry(known[place], duplicate))
             detail: feed.Detail = {}
             if fresh:
                 first = insert_entries(connection, bank.key, fresh, now)
-                insert_signals(connection, bank.key, first, [entry for _, entry in fresh])
+                insert_signals(connection, bank.key, first, [row.entry for row in fresh])
                 detail = feed.added(first, first + len(fresh) - 1)
             said: dict[str, Any] = {"added": len(fresh), "duplicates": len(results) - len(fresh)}
             if fresh:
                 # Ids sort by the time they were made: those of the call are between these two.
-                said |= {"first": min(name for name, _ in fresh), "last": max(name for name, _ in fresh)}
+                said |= {"first": min(row.id for row in fresh), "last": max(row.id for row in fresh)}
             note = Note(f"banks/{bank_id}", None, said)
             return results, detail, [[one.entry_id, one.duplicate] for one in results], note
 
@@ -239,11 +240,22 @@ class SqlCatalog(CatalogReads):
             "AddHashes", once, lambda _, result: [AddedEntry(name, duplicate) for name, duplicate in result], work
         )
 
-    def find_hash(self, bank_id: str, signal: HashSignal) -> str | None:
-        """The id of the bank's entry that has this hash, or None."""
+    def import_records(
+        self, bank_id: str, records: Sequence[ListRecord], refused: Sequence[RefusedRecord], *, validate_only: bool
+    ) -> Written[Imported]:
+        """Bring records of a list in, as one change, or none where the bank has all of it; see `lists`."""
+
+        def work(connection: Connection, now: int) -> Done[Imported]:
+            return lists.bring_in(connection, bank_row(connection, bank_id), records, refused, now)
+
+        if validate_only:
+            return Written(self._ledger.rehearse(work), 0)
+        return self._ledger.change("ImportEntries", None, lambda *_: Imported(), work)
+
+    def export_records(self, bank_id: str, after: int) -> Exported:
+        """Entries with all their signals, in the order they were made, some MiB at a time."""
         with self._ledger.reading() as connection:
-            bank = bank_row(connection, bank_id)
-            return find_existing(connection, bank.key, [signal]).get((signal.type, signal.value))
+            return export.page(connection, bank_row(connection, bank_id), after)
 
     def get_entry(self, bank_id: str, entry_id: str) -> Entry:
         """One entry with signals and thumbnail."""

@@ -21,9 +21,9 @@ from imagewarden_server.matching.revisions import encode_revision
 
 T = TypeVar("T")
 
-Done = tuple[T, Detail, Any, audit.Note]
+Done = tuple[T, Detail, Any, audit.Note | None]
 """What a change did: the value to answer, what it means for the index, from what a repeat of it is answered, and what
-is recorded of it."""
+is recorded of it; None: it found nothing to change, and there is no new revision."""
 
 Work = Callable[[Connection, int], Done[T]]
 """A change's work, of the connection and the time."""
@@ -76,7 +76,10 @@ class Ledger:
                 if row is not None:
                     return Written(recall(connection, row.result), row.revision, replayed=True)
             value, detail, result, note = work(connection, now)
-            revision = last_revision(connection) + 1
+            revision = last_revision(connection)
+            if note is None:
+                return Written(value, revision)
+            revision += 1
             connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
             token = encode_revision(self.catalog_id, revision)
             audit.append(connection, self.catalog_id, note, method=kind, now=now, revision=token)
@@ -88,6 +91,17 @@ class Ledger:
                     )
                 )
         return Written(value, revision)
+
+    def rehearse(self, work: Work[T]) -> T:
+        """What a change would answer: the work is done, and undone."""
+        with (
+            self._writing,
+            self._engine.connect().execution_options(writes=True) as connection,
+            connection.begin() as transaction,
+        ):
+            value = work(connection, micros(datetime.now(UTC)))[0]
+            transaction.rollback()
+        return value
 
 
 def last_revision(connection: Connection) -> int:

@@ -35,7 +35,7 @@ class Access(Concern):
             return None
         logs.annotate(caller=session.caller.name)
         session.permit(name)
-        if not METHODS[name].by_picture:
+        if not METHODS[name].by_item:
             session.spend()
         session.enter()
         return session

@@ -14,6 +14,7 @@ from imagewarden_server import media
 from imagewarden_server.matching.copies import CopyDescriber
 from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import ImageTooPlain, InvalidField, WrongBankKind
+from imagewarden_server.matching.hashes import ALLOWED_HASHES, check_hash
 from imagewarden_server.matching.logos import LogoDescriber
 from imagewarden_server.matching.pictures import (
     Workers,
@@ -28,7 +29,6 @@ from imagewarden_server.matching.policy import PDQ_MIN_QUALITY
 from imagewarden_server.matching.ports import AddedEntry, Catalog, Decoder, Idempotency, Written
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import (
-    HASH_BYTES,
     Bank,
     BankKind,
     Entry,
@@ -45,8 +45,6 @@ MAX_LOGO_IMAGES = 16
 """The most pictures of one RegisterLogo call."""
 
 _HASH_KINDS = frozenset({BankKind.BANNED, BankKind.ALLOWED})
-# What may clear a picture must not be forgeable: collisions are known for SHA-1 (SHAttered, 2017) and MD5.
-_ALLOWED_HASHES = frozenset({SignalType.SHA256, SignalType.PDQ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Enroller:
         if not 1 <= len(entries) <= MAX_HASHES:
             raise InvalidField("hashes", f"has {len(entries)} hashes; send 1 to {MAX_HASHES:,} a call")
         for place, entry in enumerate(entries):
-            _check_hash(bank, f"hashes[{place}]", entry.hashes[0])
+            check_hash(bank, f"hashes[{place}]", entry.hashes[0])
         if validate_only:
             return None
         written = await self._workers.run(lambda: self._catalog.add_hashes(bank_id, entries, once=once))
@@ -121,7 +119,7 @@ class Enroller:
         hashes = [
             signal
             for signal in digest_signals(digests)
-            if bank.kind is BankKind.BANNED or signal.type in _ALLOWED_HASHES
+            if bank.kind is BankKind.BANNED or signal.type in ALLOWED_HASHES
         ]
         hashes += _distinct(HashSignal(SignalType.PDQ, frame.pdq.bits, frame.pdq.quality) for frame in with_pdq)
         entry = dataclasses.replace(
@@ -198,32 +196,6 @@ class Enroller:
         written = await self._workers.run(lambda: self._catalog.add_entry(bank.id, entry, once=once))
         await self._follower.catch_up(written.revision)
         return Enrolled(written, written.value.signals, warnings)
-
-
-def _check_hash(bank: Bank, field: str, signal: HashSignal) -> None:
-    length = HASH_BYTES.get(signal.type)
-    if length is None:
-        raise InvalidField(f"{field}.type", f"{signal.type.value.upper()} is no hash; send SHA256, SHA1, MD5 or PDQ")
-    if len(signal.value) != length:
-        raise InvalidField(
-            f"{field}.hex",
-            f"has {len(signal.value) * 2} digits; {signal.type.value.upper()} has {length * 2}",
-        )
-    if bank.kind is BankKind.ALLOWED and signal.type not in _ALLOWED_HASHES:
-        raise WrongBankKind(
-            f"{bank.name} is an ALLOWED bank: it takes SHA256 and PDQ, not {signal.type.value.upper()} ({field}), for "
-            "which pictures with the same digest can be made",
-            bank=bank.name,
-            kind="ALLOWED",
-        )
-    if signal.quality is not None:
-        if signal.type is not SignalType.PDQ:
-            raise InvalidField(f"{field}.quality", f"{signal.type.value.upper()} has no quality; leave it out")
-        if not PDQ_MIN_QUALITY <= signal.quality <= 100:
-            raise InvalidField(
-                f"{field}.quality",
-                f"is {signal.quality}; a PDQ hash under {PDQ_MIN_QUALITY} says too little to ban by (100 is the most)",
-            )
 
 
 def _plain_warnings(frames: Sequence[Frame], with_pdq: Sequence[Frame]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
@@ -336,8 +337,13 @@ class Catalog(Protocol):
     ) -> Written[list[AddedEntry]]:
         """Make many entries of one hash each, all or none; a hash the bank has already is a duplicate, not an error."""
 
-    def find_hash(self, bank_id: str, signal: HashSignal) -> str | None:
-        """The id of the bank's entry that has this hash, or None. Raises BankNotFound."""
+    def import_records(
+        self, bank_id: str, records: Sequence[ListRecord], refused: Sequence[RefusedRecord], *, validate_only: bool
+    ) -> Written[Imported]:
+        """Bring records of a list in, as one change or none; `refused` is told with the rest. Raises BankNotFound."""
+
+    def export_records(self, bank_id: str, after: int) -> Exported:
+        """Entries with all their signals, in the order they were made, some MiB at a time. Raises BankNotFound."""
 
     def get_entry(self, bank_id: str, entry_id: str) -> Entry:
         """One entry with signals and thumbnail. Raises BankNotFound, EntryNotFound."""

@@ -1,0 +1,166 @@
+"""Between records of lists and the API's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from imagewarden.v1 import bank_service_pb2 as pb
+from imagewarden.v1 import types_pb2 as types
+from imagewarden_server.api import convert, names
+from imagewarden_server.catalog.errors import DamagedFeatures
+from imagewarden_server.catalog.features import decode_features, encode_features
+from imagewarden_server.matching.errors import InvalidField
+from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord, space_of
+from imagewarden_server.matching.types import (
+    BankKind,
+    HashSignal,
+    LocalSignal,
+    NewEntry,
+    SignalType,
+    VectorSignal,
+)
+
+_VECTORS = frozenset({SignalType.EMBEDDING, SignalType.SEMANTIC})
+
+
+def read(kind: BankKind, messages: Iterable[pb.EntryRecord]) -> tuple[list[ListRecord], list[RefusedRecord]]:
+    """The records of a message for a bank of a kind, and those that cannot be read."""
+    records: list[ListRecord] = []
+    refused: list[RefusedRecord] = []
+    for message in messages:
+        try:
+            records.append(_record(kind, message))
+        except InvalidField as error:
+            refused.append(RefusedRecord(message.number, error.field, error.description))
+    return records, refused
+
+
+def next_number(messages: Sequence[pb.EntryRecord], last: int) -> int:
+    """The number of the last record of a message.
+
+    Raises:
+        InvalidField: they are not in order, or not after those of the message before.
+    """
+    for place, message in enumerate(messages):
+        if message.number <= last:
+            raise InvalidField(
+                f"records[{place}].number", f"is {message.number}, after {last}; number records from 1 in their order"
+            )
+        last = message.number
+    return last
+
+
+def answer(number: int, result: Imported, revision: str) -> pb.ImportEntriesResponse:
+    """What became of records as a message."""
+    return pb.ImportEntriesResponse(
+        number=number,
+        added=result.added,
+        updated=result.updated,
+        unchanged=result.unchanged,
+        removed=result.removed,
+        absent=result.absent,
+        refused=[pb.RefusedRecord(number=one.number, field=one.field, message=one.message) for one in result.refused],
+        revision=revision,
+    )
+
+
+def written(page: Exported, revision: str) -> pb.ExportEntriesResponse:
+    """Entries of a bank as a message."""
+    return pb.ExportEntriesResponse(
+        records=[_message(one) for one in page.records], revision=revision, entry_count=page.entry_count
+    )
+
+
+def _record(kind: BankKind, message: pb.EntryRecord) -> ListRecord:
+    state = None
+    if message.state:
+        state = convert.STATE_OF.get(message.state)
+        if state is None:
+            raise InvalidField("state", f"is {message.state}; send ACTIVE or DISABLED, or leave it out")
+    return ListRecord(
+        message.number,
+        NewEntry(
+            hashes=tuple(_hash(one) for one in message.hashes),
+            vectors=tuple(_vectors(kind, one) for one in message.vectors),
+            local=tuple(_features(one) for one in message.features),
+            external_id=names.text("external_id", message.external_id),
+            labels=names.labels("labels", message.labels),
+            metadata=names.pairs("metadata", message.metadata),
+            source=names.text("source", message.source),
+            brand=names.text("brand", message.brand),
+            expire_time=names.time_of("expire_time", message, "expire_time"),
+            thumbnail=message.thumbnail or None,
+            image=message.image or None,
+        ),
+        id=message.id,
+        removed=message.removed,
+        state=state,
+        create_time=names.time_of("create_time", message, "create_time"),
+    )
+
+
+def _hash(message: pb.RecordHash) -> HashSignal:
+    type_ = convert.SIGNAL_OF.get(message.type)
+    if type_ is None:
+        raise InvalidField("hashes", f"the type {message.type} is unknown; send SHA256, SHA1, MD5 or PDQ")
+    return HashSignal(type_, message.value, message.quality if message.HasField("quality") else None)
+
+
+def _vectors(kind: BankKind, message: pb.RecordVectors) -> VectorSignal:
+    type_ = convert.SIGNAL_OF.get(message.type)
+    if type_ not in _VECTORS:
+        raise InvalidField("vectors", f"the type {message.type} has none; send EMBEDDING or SEMANTIC")
+    side = message.dimensions
+    if side < 1 or not message.data or len(message.data) % (4 * side):
+        raise InvalidField("vectors", f"{len(message.data)} bytes are no views of {side} float32 each")
+    data = np.frombuffer(message.data, "<f4").astype(np.float32).reshape(-1, side)
+    space = space_of(kind, type_)
+    return VectorSignal(type_, space, message.model_version, data, message.mean, message.deviation)
+
+
+def _features(message: pb.RecordFeatures) -> LocalSignal:
+    try:
+        return LocalSignal(message.extractor, decode_features(message.data))
+    except DamagedFeatures as error:
+        raise InvalidField("features", f"of {message.extractor[:64]!r}: {error}") from error
+
+
+def _message(record: ListRecord) -> pb.EntryRecord:
+    entry = record.entry
+    return pb.EntryRecord(
+        number=record.number,
+        id=record.id,
+        hashes=[_hash_message(one) for one in entry.hashes],
+        vectors=[
+            pb.RecordVectors(
+                type=convert.SIGNAL[one.type],
+                model_version=one.model,
+                dimensions=one.vectors.shape[1],
+                data=np.ascontiguousarray(one.vectors, "<f4").tobytes(),
+                mean=one.mean,
+                deviation=one.deviation,
+            )
+            for one in entry.vectors
+        ],
+        features=[
+            pb.RecordFeatures(extractor=one.extractor, data=encode_features(one.features)) for one in entry.local
+        ],
+        external_id=entry.external_id,
+        labels=entry.labels,
+        metadata=entry.metadata,
+        source=entry.source,
+        brand=entry.brand,
+        state=convert.STATE[record.state] if record.state else types.ENTRY_STATE_UNSPECIFIED,
+        expire_time=convert.stamp(entry.expire_time),
+        create_time=convert.stamp(record.create_time),
+        thumbnail=entry.thumbnail or b"",
+        image=entry.image or b"",
+    )
+
+
+def _hash_message(signal: HashSignal) -> pb.RecordHash:
+    said: dict[str, Any] = {} if signal.quality is None else {"quality": signal.quality}
+    return pb.RecordHash(type=convert.SIGNAL[signal.type], value=signal.value, **said)

@@ -1,0 +1,384 @@
+"""Records of lists into a bank: what is new is added, what is there is brought up to date or left, what is gone goes.
+
+A list's tombstones take away what the same source brought, and nothing else: two exchanges may name the same hash, and
+each has its own entry of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy import delete as sql_delete
+
+from imagewarden_server.catalog import feed
+from imagewarden_server.catalog.audit import Note, stamp
+from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals
+from imagewarden_server.catalog.export import local_of_entry, vectors_of_entry
+from imagewarden_server.catalog.features import encode_features
+from imagewarden_server.catalog.rows import micros, new_entry_id, vector_bytes
+from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
+from imagewarden_server.catalog.transactions import Done
+from imagewarden_server.matching.lists import Imported, ListRecord, RefusedRecord
+from imagewarden_server.matching.types import EntryState, NewEntry, SignalType
+
+_CHUNK = 500
+_ACTIVE = EntryState.ACTIVE.value
+
+Key = tuple[Any, ...]
+"""By what a record's entry is known: its id, or its source with its external_id or its first hash."""
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What was done so far.
+
+    Attributes:
+        detail: what it means for the index: whole ranges and single keys that come in, and what goes out.
+        before: what entries were that were changed or removed, by their id.
+        after: what changed of them.
+    """
+
+    added: list[str] = dataclasses.field(default_factory=list)
+    updated: int = 0
+    unchanged: int = 0
+    absent: int = 0
+    ranges: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    keys: list[int] = dataclasses.field(default_factory=list)
+    out: feed.Detail = dataclasses.field(default_factory=dict)
+    before: dict[str, Any] = dataclasses.field(default_factory=dict)
+    after: dict[str, Any] = dataclasses.field(default_factory=dict)
+    removed: int = 0
+
+    def take_out(self, detail: feed.Detail) -> None:
+        """Add to what goes out."""
+        for name, rows in detail.items():
+            self.out.setdefault(name, []).extend(rows)
+
+
+def bring_in(
+    connection: Connection, bank: Any, records: Sequence[ListRecord], refused: Sequence[RefusedRecord], now: int
+) -> Done[Imported]:
+    """Bring records into a bank in their order, in a transaction that writes.
+
+    Args:
+        connection: the transaction's.
+        bank: its row.
+        records: that the bank takes, but for the number of dimensions of their vectors.
+        refused: what was refused before, to be told with the rest.
+        now: microseconds since 1970.
+    """
+    tally = _Tally()
+    good, wrong = _of_the_same_dimensions(connection, bank.key, records)
+    for removed, run in itertools.groupby(good, key=lambda record: record.removed):
+        if removed:
+            _remove(connection, bank, list(run), tally)
+        else:
+            _put(connection, bank, list(run), now, tally)
+    result = Imported(
+        added=len(tally.added),
+        updated=tally.updated,
+        unchanged=tally.unchanged,
+        removed=tally.removed,
+        absent=tally.absent,
+        refused=tuple(sorted((*refused, *wrong), key=lambda one: one.number)),
+    )
+    detail = feed.several(tally.ranges, tally.keys) | tally.out
+    return result, detail, None, _note(bank, result, tally)
+
+
+def _note(bank: Any, result: Imported, tally: _Tally) -> Note | None:
+    if not (result.added or result.updated or result.removed):
+        return None
+    said: dict[str, Any] = {name: value for name, value in dataclasses.asdict(result).items() if name != "refused"}
+    said["refused"] = len(result.refused)
+    if tally.added:
+        # Ids of new entries sort by the time they were made; those that a list brings with it do not.
+        said |= {"first": min(tally.added), "last": max(tally.added)}
+    if tally.after:
+        said["changed"] = tally.after
+    return Note(f"banks/{bank.id}", tally.before or None, said)
+
+
+# ------------------------------------------------------------------------------------------------------------ additions
+
+
+def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: int, tally: _Tally) -> None:
+    """Add the entries of records that are new, and bring those that are there up to date."""
+    # What comes twice is as it came last.
+    last = {_key(record): record for record in records}
+    tally.unchanged += len(records) - len(last)
+    known = _known(connection, bank.key, last)
+    fresh = [record for key, record in last.items() if key not in known]
+    there = [(known[key], record) for key, record in last.items() if key in known]
+    rows = _rows(connection, [key for key, record in there if record.id or record.entry.external_id])
+    for key, record in there:
+        # What is known by a hash alone is left as it is: people may have changed what they say of it.
+        by_name = bool(record.id or record.entry.external_id)
+        if by_name and _update(connection, rows[key], record, now, tally):
+            tally.updated += 1
+        else:
+            tally.unchanged += 1
+    if fresh:
+        new = [_new_row(record, now) for record in fresh]
+        first = insert_entries(connection, bank.key, new, now)
+        insert_signals(connection, bank.key, first, [row.entry for row in new])
+        tally.added += [row.id for row in new]
+        tally.ranges.append((first, first + len(new) - 1))
+
+
+def _key(record: ListRecord) -> Key:
+    if record.id:
+        return ("id", record.id)
+    entry = record.entry
+    if entry.external_id:
+        return ("external_id", entry.source, entry.external_id)
+    if entry.hashes:
+        return ("hash", entry.source, entry.hashes[0].type.value, entry.hashes[0].value)
+    # Vectors alone: nothing tells whether the bank has them.
+    return ("number", record.number)
+
+
+def _known(connection: Connection, bank_key: int, keys: Iterable[Key]) -> dict[Key, int]:
+    """The keys of the entries that are there; of several the oldest."""
+    by_kind: dict[str, list[Key]] = {}
+    for key in keys:
+        by_kind.setdefault(key[0], []).append(key)
+    found: dict[Key, int] = {}
+
+    def look(kind: str, query: Any, column: Any, made: Any) -> None:
+        wanted = set(by_kind.get(kind, ()))
+        values = list({key[-1] for key in wanted})
+        for begin in range(0, len(values), _CHUNK):
+            for row in connection.execute(query.where(column.in_(values[begin : begin + _CHUNK]))):
+                key = made(row)
+                if key in wanted:
+                    found.setdefault(key, row.key)
+
+    of_bank = select(entries.c.key, entries.c.id, entries.c.source, entries.c.external_id).where(
+        entries.c.bank_key == bank_key
+    )
+    look("id", of_bank, entries.c.id, lambda row: ("id", row.id))
+    look(
+        "external_id",
+        of_bank.order_by(entries.c.key),
+        entries.c.external_id,
+        lambda row: ("external_id", row.source, row.external_id),
+    )
+    of_hash = (
+        select(entries.c.key, entries.c.source, hashes.c.type, hashes.c.value)
+        .join(entries, entries.c.key == hashes.c.entry_key)
+        .where(hashes.c.bank_key == bank_key)
+        .order_by(entries.c.key)
+    )
+    look("hash", of_hash, hashes.c.value, lambda row: ("hash", row.source, row.type, row.value))
+    return found
+
+
+def _rows(connection: Connection, keys: Sequence[int]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for begin in range(0, len(keys), _CHUNK):
+        rows = connection.execute(select(entries).where(entries.c.key.in_(keys[begin : begin + _CHUNK])))
+        found |= {row.key: row for row in rows}
+    return found
+
+
+def _new_row(record: ListRecord, now: int) -> NewRow:
+    expire_time = record.entry.expire_time
+    state = record.state or EntryState.ACTIVE
+    if state is EntryState.ACTIVE and expire_time is not None and micros(expire_time) <= now:
+        state = EntryState.EXPIRED
+    made = None if record.create_time is None else micros(record.create_time)
+    return NewRow(record.id or new_entry_id(), record.entry, state, made)
+
+
+# -------------------------------------------------------------------------------------------------------------- updates
+
+
+def _update(connection: Connection, row: Any, record: ListRecord, now: int, tally: _Tally) -> bool:
+    """Bring an entry up to date; whether there was anything to change."""
+    values = _facts(row, record)
+    tables = _signals_that_differ(connection, row, record.entry)
+    state = _state(row, values, record, now)
+    if state.value != row.state:
+        values["state"] = state.value
+    if not (values or tables):
+        return False
+    was_active, is_active = row.state == _ACTIVE, state is EntryState.ACTIVE
+    if was_active and (tables or not is_active):
+        tally.take_out(feed.removed(connection, [row.key]))
+    if is_active and (tables or not was_active):
+        tally.keys.append(row.key)
+    before, after = _told(row, values)
+    if tables:
+        before["signals"], after["signals"] = _hashes(connection, row.key), _written(record.entry)
+    for table in tables:
+        connection.execute(sql_delete(table).where(table.c.entry_key == row.key))
+    entry = record.entry
+    insert_signals(
+        connection,
+        row.bank_key,
+        row.key,
+        [
+            NewEntry(
+                hashes=entry.hashes if hashes in tables else (),
+                vectors=entry.vectors if vectors in tables else (),
+                local=entry.local if local_features in tables else (),
+            )
+        ],
+    )
+    connection.execute(update(entries).where(entries.c.key == row.key).values(**values, update_time=now))
+    tally.before[row.id], tally.after[row.id] = before, after
+    return True
+
+
+def _facts(row: Any, record: ListRecord) -> dict[str, Any]:
+    """The columns that the record says otherwise; what it does not say stays."""
+    entry = record.entry
+    said: dict[str, Any] = {
+        "external_id": entry.external_id,
+        "source": entry.source,
+        "brand": entry.brand,
+        "labels": list(entry.labels),
+        "metadata": dict(entry.metadata),
+        "expire_time": None if entry.expire_time is None else micros(entry.expire_time),
+        "create_time": None if record.create_time is None else micros(record.create_time),
+        "thumbnail": entry.thumbnail,
+        "image": entry.image,
+    }
+    return {name: value for name, value in said.items() if value and value != getattr(row, name)}
+
+
+def _signals_that_differ(connection: Connection, row: Any, entry: NewEntry) -> list[Any]:
+    """The tables whose rows of the entry are not as the record says; kinds that it does not have stay."""
+    found: list[Any] = []
+    if entry.hashes and sorted(_written(entry)) != sorted(_hashes(connection, row.key)):
+        found.append(hashes)
+    if entry.vectors:
+        there = [
+            (one.type, one.model, vector_bytes(one.vectors), one.mean, one.deviation)
+            for one in vectors_of_entry(connection, row.key)
+        ]
+        said = [(one.type, one.model, vector_bytes(one.vectors), one.mean, one.deviation) for one in entry.vectors]
+        if there != said:
+            found.append(vectors)
+    if entry.local:
+        kept = [(one.extractor, encode_features(one.features)) for one in local_of_entry(connection, row.key)]
+        if kept != [(one.extractor, encode_features(one.features)) for one in entry.local]:
+            found.append(local_features)
+    return found
+
+
+def _state(row: Any, values: Mapping[str, Any], record: ListRecord, now: int) -> EntryState:
+    state = record.state or EntryState(row.state)
+    expire_time = values.get("expire_time", row.expire_time)
+    passed = expire_time is not None and expire_time <= now
+    if state is EntryState.DISABLED:
+        return state
+    return EntryState.EXPIRED if passed else EntryState.ACTIVE
+
+
+def _told(row: Any, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What changed, as an event has it: before and after."""
+
+    def shown(name: str, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return f"{len(value)} bytes"
+        return stamp(value) if name.endswith("_time") and value is not None else value
+
+    return (
+        {name: shown(name, getattr(row, name)) for name in values},
+        {name: shown(name, value) for name, value in values.items()},
+    )
+
+
+def _hashes(connection: Connection, key: int) -> list[str]:
+    rows = connection.execute(select(hashes.c.type, hashes.c.value).where(hashes.c.entry_key == key))
+    return [f"{row.type} {row.value.hex()}" for row in rows]
+
+
+def _written(entry: NewEntry) -> list[str]:
+    return [f"{signal.type.value} {signal.value.hex()}" for signal in entry.hashes]
+
+
+# ------------------------------------------------------------------------------------------------------------- removals
+
+
+def _remove(connection: Connection, bank: Any, records: Sequence[ListRecord], tally: _Tally) -> None:
+    """Take out the entries that tombstones name."""
+    keys: list[int] = []
+    for record in records:
+        named = _named(connection, bank.key, record)
+        fresh = [key for key in named if key not in keys]
+        keys += fresh
+        if not fresh:
+            tally.absent += 1
+    if not keys:
+        return
+    tally.removed += len(keys)
+    tally.take_out(feed.removed(connection, keys))
+    for row in _rows(connection, keys).values():
+        tally.before[row.id] = {"external_id": row.external_id, "source": row.source, "signals": []}
+    for begin in range(0, len(keys), _CHUNK):
+        some = keys[begin : begin + _CHUNK]
+        of_entry = select(entries.c.id, hashes.c.type, hashes.c.value).join(hashes, hashes.c.entry_key == entries.c.key)
+        for row in connection.execute(of_entry.where(entries.c.key.in_(some))):
+            tally.before[row.id]["signals"].append(f"{row.type} {row.value.hex()}")
+        connection.execute(sql_delete(entries).where(entries.c.key.in_(some)))
+    connection.execute(update(banks).where(banks.c.key == bank.key).values(entry_count=banks.c.entry_count - len(keys)))
+
+
+def _named(connection: Connection, bank_key: int, record: ListRecord) -> list[int]:
+    """The keys of the entries that a tombstone names: by its id, or of its source by its external_id or its hashes."""
+    entry = record.entry
+    query = select(entries.c.key).where(entries.c.bank_key == bank_key).order_by(entries.c.key)
+    if record.id:
+        return list(connection.execute(query.where(entries.c.id == record.id)).scalars())
+    query = query.where(entries.c.source == entry.source)
+    if entry.external_id:
+        return list(connection.execute(query.where(entries.c.external_id == entry.external_id)).scalars())
+    found: dict[int, None] = {}
+    for signal in entry.hashes:
+        having = select(hashes.c.entry_key).where(
+            hashes.c.value == signal.value, hashes.c.bank_key == bank_key, hashes.c.type == signal.type.value
+        )
+        found |= dict.fromkeys(connection.execute(query.where(entries.c.key.in_(having))).scalars())
+    return list(found)
+
+
+# ----------------------------------------------------------------------------------------------------------- dimensions
+
+
+def _of_the_same_dimensions(
+    connection: Connection, bank_key: int, records: Sequence[ListRecord]
+) -> tuple[list[ListRecord], list[RefusedRecord]]:
+    """The records whose vectors have as many dimensions as those of their model in the bank; and the others.
+
+    An index has vectors of one number of dimensions, and would refuse all that comes after one of another.
+    """
+    dimensions: dict[tuple[SignalType, str], int] = {}
+    good: list[ListRecord] = []
+    wrong: list[RefusedRecord] = []
+    for record in records:
+        for signal in record.entry.vectors:
+            place, side = (signal.type, signal.model), signal.vectors.shape[1]
+            if place not in dimensions:
+                dimensions[place] = _dimensions(connection, bank_key, *place) or side
+            if side != dimensions[place]:
+                told = f"of model {signal.model} have {side} dimensions, and the bank's have {dimensions[place]}"
+                wrong.append(RefusedRecord(record.number, "vectors", told))
+                break
+        else:
+            good.append(record)
+    return good, wrong
+
+
+def _dimensions(connection: Connection, bank_key: int, type_: SignalType, model: str) -> int:
+    """How many dimensions the bank's vectors of a model have; 0: it has none."""
+    of_model = select(func.length(vectors.c.data)).where(
+        vectors.c.bank_key == bank_key, vectors.c.type == type_.value, vectors.c.model == model
+    )
+    return int(connection.execute(of_model.limit(1)).scalar() or 0) // 4
