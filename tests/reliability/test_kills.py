@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
+import itertools
 import random
 import threading
 import time
@@ -55,9 +56,10 @@ class Changer:
         self._number = 0
 
     def run(self) -> None:
+        steps = {self._add: 4, self._delete: 2, self._toggle: 1, self._import: 2, self._check: 3}
         with contextlib.suppress(grpc.RpcError):
             while True:
-                self._chance.choices((self._add, self._delete, self._toggle, self._check), (4, 2, 1, 3))[0]()
+                self._chance.choices(tuple(steps), tuple(steps.values()))[0]()
 
     def _new(self, count: int) -> list[bytes]:
         self._number += count
@@ -89,6 +91,42 @@ class Changer:
                 for state in (types.ENTRY_STATE_DISABLED, types.ENTRY_STATE_ACTIVE):
                     set_state(self._api, name, state)
                     self._tally["changes acknowledged"] += state == types.ENTRY_STATE_DISABLED
+
+    def _import(self) -> None:
+        """A list of some messages, the last one of tombstones: each message is a change of its own."""
+        groups = [self._new(self._chance.choice((1, BATCH))) for _ in range(self._chance.randint(1, 3))]
+        gone = sorted({chosen[0] for chosen in (self._mine() for _ in range(3)) if chosen is not None})
+        messages = [[(content, False) for content in group] for group in groups]
+        if gone:
+            groups.append(gone)
+            messages.append([(content, True) for content in gone])
+        numbers = itertools.count(1)
+        requests = [
+            banks_pb.ImportEntriesRequest(bank=BANK, records=[self._record(next(numbers), *one) for one in message])
+            for message in messages
+        ]
+        with self._expected.lock:
+            self._expected.open += groups
+        answers = self._api.banks.ImportEntries(iter(requests), timeout=30)
+        for group, message, _ in zip(groups, messages, answers, strict=True):
+            with self._expected.lock:
+                self._expected.names |= {
+                    content: None if removed else self._name(content) for content, removed in message
+                }
+                self._expected.open.remove(group)
+                self._tally["changes acknowledged"] += 1
+                self._tally["of them messages of lists"] += 1
+
+    def _record(self, number: int, content: bytes, removed: bool) -> banks_pb.EntryRecord:
+        with self._expected.lock:
+            name = self._expected.names.get(content) or self._name(content)
+        value = banks_pb.RecordHash(type=SHA256, value=bytes.fromhex(digest(content)))
+        return banks_pb.EntryRecord(number=number, id=name.rpartition("/")[2], hashes=[value], removed=removed)
+
+    @staticmethod
+    def _name(content: bytes) -> str:
+        """What an imported entry is called: its record says so."""
+        return f"{BANK}/entries/{digest(content)[:20]}"
 
     def _check(self) -> None:
         if (chosen := self._mine()) is not None:
