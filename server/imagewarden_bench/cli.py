@@ -15,7 +15,7 @@ import typer
 
 app = typer.Typer(add_completion=False)
 
-_PARTS = ("new", "known", "index", "size", "life", "stages")
+_PARTS = ("new", "known", "index", "size", "life", "lists", "stages")
 
 
 def _complete_part(incomplete: str) -> list[str]:
@@ -28,7 +28,7 @@ def bench(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this part alone: new, known, index, size, life or stages; may be given again.",
+            help="Measure this part alone: new, known, index, size, life, lists or stages; may be given again.",
             autocompletion=_complete_part,
         ),
     ] = None,
@@ -47,7 +47,8 @@ def bench(
     """Measure the service on this machine: started for the run on loopback, by turns with its limits and peers.
 
     New pictures beside the bare model and a textbook pipeline; known ones beside Meta's matcher; the index beside
-    faiss; checks by the size of the catalogue; starts and bans; each stage by itself. Run it while the machine does
+    faiss; checks by the size of the catalogue; starts and bans; a list that comes in; each
+    stage by itself. Run it while the machine does
     nothing else.
     """
     from imagewarden_eval.cli_common import run as run_command  # noqa: PLC0415 -- the help needs none of these

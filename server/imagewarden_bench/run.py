@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imagewarden_bench import catalogue_size, index_part, known_pictures, life, new_pictures, stages, tables
+from imagewarden_bench import (
+    catalogue_size,
+    index_part,
+    known_pictures,
+    life,
+    list_import,
+    new_pictures,
+    stages,
+    tables,
+)
 from imagewarden_bench.pictures import Pictures
 from imagewarden_bench.setting import FULL, QUICK, Setting, Sizes
 from imagewarden_eval import report
@@ -24,6 +33,7 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "index": index_part.measure,
     "size": catalogue_size.measure,
     "life": life.measure,
+    "lists": list_import.measure,
     "stages": stages.measure,
 }
 

@@ -21,7 +21,15 @@ def markdown(record: Record) -> str:
     text += (
         "Figures are medians of the rounds, with the least and the most in brackets; ratios are of one round each.\n\n"
     )
-    writers = {"new": _new, "known": _known, "index": _index, "size": _size, "life": _life, "stages": _stages}
+    writers = {
+        "new": _new,
+        "known": _known,
+        "index": _index,
+        "size": _size,
+        "life": _life,
+        "lists": _lists,
+        "stages": _stages,
+    }
     for part, write in writers.items():
         if part in record:
             text += "\n".join(write(record[part])) + "\n"
@@ -222,6 +230,22 @@ def _life(part: Record) -> Iterator[str]:
             ["checks after it that missed it", bans["checks_that_missed_it"]],
         ],
     )
+
+
+def _lists(part: Record) -> Iterator[str]:
+    yield "## A list that comes in\n"
+    yield (
+        f"`imagewarden import` of {part['hashes']:,} PDQ hashes into an empty bank took {part['seconds']:.0f} s "
+        f"({part['hashes_a_second']:,} a second), and again, all there, {part['again_seconds']:.0f} s. Meanwhile one "
+        "caller checked new pictures of one megapixel, one after the other, and another a banned file, twenty times a "
+        "second:\n"
+    )
+    rows = [
+        [name, when, one["answers"], *(f"{one[f'p{share}_ms']:,.0f}" for share in (50, 95, 99))]
+        for name, key in (("new pictures", "new"), ("a banned file", "digest"))
+        for when, one in (("no", part["checks"]["alone"][key]), ("yes", part["checks"]["beside"][key]))
+    ]
+    yield table(["checks", "beside the import", "answers", "p50, ms", "p95, ms", "p99, ms"], rows)
 
 
 def _stages(part: Record) -> Iterator[str]:

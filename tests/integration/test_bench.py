@@ -13,7 +13,7 @@ import pytest
 # Eleven processes are started one after the other, and a model is exported.
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 
-PARTS = ("new", "known", "index", "size", "life", "stages")
+PARTS = ("new", "known", "index", "size", "life", "lists", "stages")
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,7 +42,15 @@ def test_it_says_under_what_it_was_made(record: Any, folder: Path) -> None:
     assert conditions["processor"]
     assert set(PARTS) <= set(record)
     report = (folder / "report.md").read_text()
-    for title in ("New pictures", "Known pictures", "The index", "Checks by the size", "Starts and bans", "Stages"):
+    for title in (
+        "New pictures",
+        "Known pictures",
+        "The index",
+        "Checks by the size",
+        "Starts and bans",
+        "A list",
+        "Stages",
+    ):
         assert f"## {title}" in report
     for plot in ("throughput.png", "known.png", "index.png", "size.png"):
         assert (folder / plot).stat().st_size > 1_000
@@ -112,3 +120,12 @@ def test_what_cannot_be_measured_is_said(model_base: Path, arguments: list[str],
     assert done.returncode == 1
     assert said in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_list_comes_in_while_others_check(record: Any) -> None:
+    part = record["lists"]
+    assert part["hashes"] == 50_000
+    assert part["hashes_a_second"] > 0
+    for when in ("alone", "beside"):
+        for kind in ("new", "digest"):
+            assert part["checks"][when][kind]["answers"] > 0
