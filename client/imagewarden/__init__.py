@@ -27,6 +27,16 @@ from imagewarden._errors import (
     Unauthenticated,
     Unavailable,
 )
+from imagewarden._lists_aio import AsyncExport
+from imagewarden._lists_sync import Export
+from imagewarden._records import (
+    EntryRecord,
+    ImportAnswer,
+    RecordFeatures,
+    RecordHash,
+    RecordVectors,
+    RefusedRecord,
+)
 from imagewarden._retry import RetryPolicy
 from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
@@ -60,6 +70,7 @@ __all__ = [
     "AddedHash",
     "AlreadyExists",
     "AsyncClient",
+    "AsyncExport",
     "AuditEvent",
     "Bank",
     "BankChange",
@@ -71,20 +82,27 @@ __all__ = [
     "Deletion",
     "Entry",
     "EntryChange",
+    "EntryRecord",
     "EntryState",
     "Evidence",
+    "Export",
     "FailedPrecondition",
     "Hash",
     "HashesAdded",
     "ImageInfo",
     "ImageSource",
     "ImageWardenError",
+    "ImportAnswer",
     "InvalidRequest",
     "Match",
     "Metric",
     "NotFound",
     "PermissionDenied",
     "Policy",
+    "RecordFeatures",
+    "RecordHash",
+    "RecordVectors",
+    "RefusedRecord",
     "ResourceExhausted",
     "RetryPolicy",
     "SearchResult",

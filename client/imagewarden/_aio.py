@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
@@ -11,14 +12,19 @@ import grpc
 
 from imagewarden import _audit as audit
 from imagewarden import _banks as banks
+from imagewarden import _lists as lists
+from imagewarden import _lists_aio as lists_aio
 from imagewarden import _moderation as moderation
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
 from imagewarden._channel import TlsConfig, checked_target, key_metadata, options
 from imagewarden._errors import ImageWardenError
+from imagewarden._lists_aio import AsyncExport
+from imagewarden._records import ImportAnswer
 from imagewarden._retry import Attempts, RetryPolicy
 from imagewarden._sources import ImageSource, needs_reading
 from imagewarden._statuses import REQUEST_ID_HEADER, from_rpc_error
 from imagewarden._sync import DEFAULT_TARGET, DEFAULT_TIMEOUT
+from imagewarden.v1 import bank_service_pb2 as banks_pb
 from imagewarden.v1 import moderation_service_pb2 as pb
 
 P = ParamSpec("P")
@@ -178,6 +184,43 @@ class AsyncClient:
             yield refused
         if stream.failure is not None:
             raise stream.failure
+
+    def import_entries(
+        self,
+        bank: str,
+        records: lists.AnyRecords,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncIterator[ImportAnswer]:
+        """As `Client.import_entries`; the records may come from an asynchronous iterator."""
+        request_id = new_id()
+        work = lists.Import(bank, request_id, validate_only=validate_only)
+
+        def begin(requests: AsyncIterator[banks_pb.ImportEntriesRequest]) -> Any:
+            stub: grpc.aio.StreamStreamMultiCallable[Any, Any] = self._channel().stream_stream(
+                lists.IMPORT,
+                request_serializer=banks_pb.ImportEntriesRequest.SerializeToString,
+                response_deserializer=banks_pb.ImportEntriesResponse.FromString,
+            )
+            return stub(requests, timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id)))
+
+        return lists_aio.send(work, records, begin, partial(from_rpc_error, target=self.target, request_id=request_id))
+
+    def export_entries(self, bank: str, *, timeout: float | None = None) -> AsyncExport:
+        """As `Client.export_entries`: an asynchronous iterator."""
+        request_id = new_id()
+        request = lists.export_request(bank)
+
+        def begin() -> Any:
+            stub: grpc.aio.UnaryStreamMultiCallable[Any, Any] = self._channel().unary_stream(
+                lists.EXPORT,
+                request_serializer=banks_pb.ExportEntriesRequest.SerializeToString,
+                response_deserializer=banks_pb.ExportEntriesResponse.FromString,
+            )
+            return stub(request, timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id)))
+
+        return AsyncExport(begin, partial(from_rpc_error, target=self.target, request_id=request_id), request_id)
 
     check = _call(moderation.check)
     check_batch = _batch(moderation.check_batch)

@@ -90,7 +90,8 @@ def timestamp(value: datetime | None) -> Timestamp | None:
     return message
 
 
-def _time(message: Any, name: str) -> datetime | None:
+def time_of(message: Any, name: str) -> datetime | None:
+    """A time of a message; None: it is not set."""
     return getattr(message, name).ToDatetime(tzinfo=UTC) if message.HasField(name) else None
 
 
@@ -197,11 +198,11 @@ def entry(message: types.Entry) -> t.Entry:
         source=message.source,
         brand=message.brand,
         state=state,
-        expire_time=_time(message, "expire_time"),
+        expire_time=time_of(message, "expire_time"),
         signals=signals,
         thumbnail=message.thumbnail,
-        create_time=_time(message, "create_time"),
-        update_time=_time(message, "update_time"),
+        create_time=time_of(message, "create_time"),
+        update_time=time_of(message, "update_time"),
     )
 
 

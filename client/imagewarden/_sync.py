@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
@@ -11,13 +12,18 @@ import grpc
 
 from imagewarden import _audit as audit
 from imagewarden import _banks as banks
+from imagewarden import _lists as lists
+from imagewarden import _lists_sync as lists_sync
 from imagewarden import _moderation as moderation
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
 from imagewarden._channel import TlsConfig, checked_target, key_metadata, options
 from imagewarden._errors import ImageWardenError
+from imagewarden._lists_sync import Export
+from imagewarden._records import EntryRecord, ImportAnswer
 from imagewarden._retry import Attempts, RetryPolicy
 from imagewarden._sources import ImageSource
 from imagewarden._statuses import REQUEST_ID_HEADER, from_rpc_error
+from imagewarden.v1 import bank_service_pb2 as banks_pb
 from imagewarden.v1 import moderation_service_pb2 as pb
 
 P = ParamSpec("P")
@@ -182,6 +188,58 @@ class Client:
         yield from stream.refused()
         if stream.failure is not None:
             raise stream.failure
+
+    def import_entries(
+        self,
+        bank: str,
+        records: Iterable[tuple[int, EntryRecord]],
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[ImportAnswer]:
+        """Bring a list into a bank: pairs of a number and a record in, and what became of them out, some at a time.
+
+        The numbers are yours, such as those of lines; they grow. A record that is refused leaves the others alone. An
+        answer says up to which number all is in force. The stream is not tried again: when it breaks, all answers that
+        came are here before the error is, and the import goes on when the records after the last answer's number are
+        sent again, or all of them: what the bank has already is left as it is. What `records` raises is raised here
+        once the records before it are answered.
+
+        Args:
+            bank: `x` or `banks/x`.
+            records: the numbers and the records, which are read as they are sent.
+            validate_only: check all, and change nothing.
+            timeout: seconds for the whole import; None: as long as it takes.
+        """
+        request_id = new_id()
+        work = lists.Import(bank, request_id, validate_only=validate_only)
+        stub: grpc.StreamStreamMultiCallable[Any, Any] = self._channel.stream_stream(
+            lists.IMPORT,
+            request_serializer=banks_pb.ImportEntriesRequest.SerializeToString,
+            response_deserializer=banks_pb.ImportEntriesResponse.FromString,
+        )
+        begin = partial(stub, timeout=timeout, metadata=(*self._metadata, (REQUEST_ID_HEADER, request_id)))
+        return lists_sync.send(work, records, begin, partial(from_rpc_error, target=self.target, request_id=request_id))
+
+    def export_entries(self, bank: str, *, timeout: float | None = None) -> Export:
+        """All entries of a bank with all that they are recognised by, in the order they were made.
+
+        An iterator of `EntryRecord`, whose `entry_count` and `revision` are known from the first entry on. What changes
+        while it runs is in it or not. It is not tried again.
+
+        Args:
+            bank: `x` or `banks/x`.
+            timeout: seconds for the whole export; None: as long as it takes.
+        """
+        request_id = new_id()
+        stub: grpc.UnaryStreamMultiCallable[Any, Any] = self._channel.unary_stream(
+            lists.EXPORT,
+            request_serializer=banks_pb.ExportEntriesRequest.SerializeToString,
+            response_deserializer=banks_pb.ExportEntriesResponse.FromString,
+        )
+        metadata = (*self._metadata, (REQUEST_ID_HEADER, request_id))
+        begin = partial(stub, lists.export_request(bank), timeout=timeout, metadata=metadata)
+        return Export(begin, partial(from_rpc_error, target=self.target, request_id=request_id), request_id)
 
     check = _call(moderation.check)
     check_batch = _batch(moderation.check_batch)

@@ -88,10 +88,10 @@ class FakeService:
             context.abort(rich.code, rich.details)
         return answer
 
-    def stream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        """The programmed answers of the stream: a function of requests and context."""
-        self.metadata["StreamCheckImages"].append(dict(context.invocation_metadata()))
-        answer = self._answers["StreamCheckImages"][0]
+    def stream(self, method: str, requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        """The programmed answers of a stream: a function of its requests (or its one request) and the context."""
+        self.metadata[method].append(dict(context.invocation_metadata()))
+        answer = self._answers[method][0]
         assert callable(answer)
         yield from answer(requests, context)
 
@@ -108,8 +108,7 @@ def fake_service(
     servicers = [base() for base in bases]
     for servicer, (descriptor, service) in zip(servicers, _SERVICES, strict=True):
         for method in descriptor.services_by_name[service].methods:
-            _bind(fake, servicer, method.name)
-    servicers[0].StreamCheckImages = fake.stream
+            _bind(fake, servicer, method)
     pb_grpc.add_ModerationServiceServicer_to_server(servicers[0], server)
     banks_grpc.add_BankServiceServicer_to_server(servicers[1], server)
     port = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
@@ -121,8 +120,13 @@ def fake_service(
         server.stop(None).wait()
 
 
-def _bind(fake: FakeService, servicer: Any, method: str) -> None:
-    def handle(request: Any, context: grpc.ServicerContext) -> Any:
-        return fake.next(method, request, context)
+def _bind(fake: FakeService, servicer: Any, method: Any) -> None:
+    name = method.name
 
-    setattr(servicer, method, handle)
+    def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        return fake.next(name, request, context)
+
+    def stream(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        return fake.stream(name, requests, context)
+
+    setattr(servicer, name, stream if method.server_streaming else handle)
