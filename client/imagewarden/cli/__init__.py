@@ -12,7 +12,7 @@ import typer
 
 from imagewarden._errors import ImageWardenError
 from imagewarden._version import version
-from imagewarden.cli import audit, banks, check, entries, search
+from imagewarden.cli import audit, banks, check, entries, lists, search
 from imagewarden.cli.output import EXIT_USE, exit_code, fail
 from imagewarden.cli.state import Global, key_of
 
@@ -28,6 +28,8 @@ app.add_typer(banks.bank_app, name="bank")
 app.add_typer(banks.hash_app, name="hash")
 app.add_typer(entries.entry_app, name="entry")
 app.add_typer(entries.logo_app, name="logo")
+app.command("import")(lists.import_list)
+app.command("export")(lists.export)
 app.add_typer(audit.audit_app, name="audit")
 
 _DELEGATED = {

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from imagewarden import AlreadyExists, Client, Entry, EntryChange, EntryState, ImageWardenError, Unavailable
+from imagewarden import Client, Entry, EntryChange, EntryState, Unavailable
 from imagewarden.cli.files import pictures
 from imagewarden.cli.output import fail, print_json, print_table, progress
+from imagewarden.cli.pictures import add_each
 from imagewarden.cli.state import complete_bank, shared
 from imagewarden.cli.words import State
 
@@ -49,28 +50,29 @@ def add(
     added = skipped = 0
     problems: list[str] = []
     with options.client() as client:
-        for path in progress(found, "adding", len(found), shown=not as_json):
-            try:
-                change = client.add_image(
-                    bank,
-                    path,
-                    external_id=external_id or str(path),
-                    labels=label or (),
-                    source=source,
-                    expire_time=expires,
-                    validate_only=dry_run,
-                )
-            except AlreadyExists:
-                skipped += 1
-                continue
-            except Unavailable:
-                typer.echo(f"stopped at {path}: added {added} before it, had {skipped} already", err=True)
-                raise
-            except (ImageWardenError, OSError) as error:
-                problems.append(f"{path}: {error}")
-                continue
-            added += 1
-            _print_added(path, change, as_json=as_json)
+        outcomes = add_each(
+            client,
+            bank,
+            progress(found, "adding", len(found), shown=not as_json),
+            external_id=external_id,
+            labels=label or (),
+            source=source,
+            expires=expires,
+            dry_run=dry_run,
+        )
+        try:
+            for path, outcome in outcomes:
+                if isinstance(outcome, EntryChange):
+                    added += 1
+                    _print_added(path, outcome, as_json=as_json)
+                elif outcome is None:
+                    skipped += 1
+                else:
+                    problems.append(f"{path}: {outcome}")
+        except Unavailable:
+            stopped = found[added + skipped + len(problems)]
+            typer.echo(f"stopped at {stopped}: added {added} before it, had {skipped} already", err=True)
+            raise
     for problem in problems:
         typer.echo(problem, err=True)
     if not as_json:
