@@ -20,8 +20,10 @@ MODEL_ROOT = Path(os.environ.get("IMAGEWARDEN_TEST_MODELS") or ROOT / "var" / "m
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """An option of tests/reliability: pytest takes options of this file alone."""
+    """Options of tests/reliability: pytest takes options of this file alone."""
     parser.addoption("--kills", type=int, default=20, help="How often a server is killed (make test-reliability: 200).")
+    help_ = "How many servers are started over a state with a flipped bit (make test-reliability: 30)."
+    parser.addoption("--damages", type=int, default=6, help=help_)
 
 
 @pytest.fixture(scope="session", autouse=True)

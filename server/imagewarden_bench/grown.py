@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.catalog.audit import Note
-from imagewarden_server.catalog.engine import open_engine
+from imagewarden_server.catalog.engine import open_database
 from imagewarden_server.catalog.entries import NewRow, insert_entries
 from imagewarden_server.catalog.transactions import Done, Ledger
 from imagewarden_server.index import IndexSet, save_snapshot
@@ -55,11 +55,11 @@ def grow(state: Path, pictures: int, hashes: int, seed: int) -> None:
         hashes: random PDQ hashes in the bank `hashes`.
         seed: the same seed makes the same state.
     """
-    engine = open_engine(state / "catalog.sqlite3")
-    catalog = SqlCatalog(engine)
+    database = open_database(state / "catalog.sqlite3")
+    catalog = SqlCatalog(database)
     try:
         banks = {bank.id: bank.key for bank in catalog.all_banks()}
-        first = _entries(Ledger(engine), banks["pictures"], pictures)
+        first = _entries(Ledger(database), banks["pictures"], pictures)
         real = _real(catalog)
         chance = np.random.default_rng(seed)
         index = IndexSet(catalog.revision())

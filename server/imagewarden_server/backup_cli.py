@@ -74,6 +74,8 @@ def restore_(
         typer.echo(json.dumps(_said(restored) | {"aside": None if aside is None else str(aside)}))
         return
     typer.echo(f"restored {copy}: all changes to {restored.revision}")
+    if not restored.verified:
+        typer.echo("its name has no digest of its bytes: only its structure was checked", err=True)
     if aside is not None:
         typer.echo(f"what was there is in {aside}", err=True)
 
@@ -84,6 +86,7 @@ def _said(copy: Copy) -> dict[str, Any]:
         "catalog": copy.catalog_id,
         "revision": copy.revision,
         "bytes": copy.nbytes,
+        "verified": copy.verified,
     }
 
 

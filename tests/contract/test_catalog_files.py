@@ -16,6 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
+from tests.support.damage import contents, without_sums
 
 from imagewarden_server.catalog import CatalogError, SqlCatalog
 from imagewarden_server.catalog.errors import DamagedFeatures
@@ -48,10 +49,14 @@ def copied_as_after_a_kill(catalog: SqlCatalog, path: Path, to: Path) -> Path:
     return to / path.name
 
 
+def files(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.iterdir())
+
+
 class TestNew:
     def test_it_appears_whole_and_alone(self, path: Path) -> None:
         SqlCatalog.open(path).close()
-        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        assert files(path) == [path.name, f"{path.name}-lock", f"{path.name}-sums"]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         with sqlite3.connect(path) as connection:
             assert connection.execute("SELECT count(*) FROM catalog_meta WHERE name = 'id'").fetchone() == (1,)
@@ -61,7 +66,7 @@ class TestNew:
         for suffix in ("", "-wal", "-shm"):
             (path.parent / f"{path.name}.new-77{suffix}").write_bytes(b"half")
         SqlCatalog.open(path).close()
-        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        assert files(path) == [path.name, f"{path.name}-lock", f"{path.name}-sums"]
 
     def test_several_at_once_are_one(self, path: Path) -> None:
         opened: list[SqlCatalog] = []
@@ -76,19 +81,13 @@ class TestNew:
             catalog.close()
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    """The files that have anything to lose: the -shm is SQLite's scratch."""
-    files = [file for file in path.parent.iterdir() if not file.name.endswith("-shm")]
-    return {file.name: file.read_bytes() for file in files if file.stat().st_size}
-
-
 class TestLost:
     def refused(self, path: Path, says: str) -> None:
-        before = contents(path)
+        before = contents(path.parent)
         with pytest.raises(CatalogError, match=says) as caught:
             SqlCatalog.open(path)
         assert str(path) in str(caught.value)
-        assert contents(path) == before
+        assert contents(path.parent) == before
 
     def test_an_emptied_file_is_refused(self, path: Path) -> None:
         filled(path).close()
@@ -101,13 +100,13 @@ class TestLost:
         os.truncate(copy, 0)
         self.refused(copy, r"empty \(0 bytes\)")
 
-    @pytest.mark.parametrize("left", [["-wal"], ["-wal", "-shm"], ["-shm"]])
+    @pytest.mark.parametrize("left", [["-wal"], ["-wal", "-shm"], ["-shm"], ["-sums"]])
     def test_what_belongs_to_a_file_that_is_gone_is_refused(self, path: Path, tmp_path: Path, left: list[str]) -> None:
         copy = copied_as_after_a_kill(filled(path), path, tmp_path / "copy")
         for file in copy.parent.iterdir():
             if not any(file.name == copy.name + suffix for suffix in left):
                 file.unlink()
-        self.refused(copy, "without the catalogue it belongs to.*move the -(wal|shm) away")
+        self.refused(copy, "without the catalogue it belongs to.*move the -(wal|shm|sums) away")
         assert not copy.exists()
 
     def test_all_together_are_what_was_committed(self, path: Path, tmp_path: Path) -> None:
@@ -125,8 +124,7 @@ class TestLost:
 
     def test_a_newer_schema_is_refused(self, path: Path) -> None:
         SqlCatalog.open(path).close()
-        with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        without_sums(path, "UPDATE alembic_version SET version_num = '9999'")
         self.refused(path, "newer one; upgrade")
 
     @pytest.mark.parametrize("damage", ["junk", "header", "pages"])
@@ -227,8 +225,7 @@ class TestMigrated:
 
     def test_a_damaged_row_of_local_features_is_named(self, path: Path) -> None:
         filled(path).close()
-        with sqlite3.connect(path) as database:
-            database.execute("INSERT INTO local_features VALUES (7, 2, 1, 'sift-1', 1, x'1234')")
+        without_sums(path, "INSERT INTO local_features VALUES (7, 2, 1, 'sift-1', 1, x'1234')")
         catalog = SqlCatalog.open(path)
         with pytest.raises(DamagedFeatures, match=r"row 7 of local_features.*entry of key 2"):
             list(catalog.live_locals())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.api import MATCH, PDQ, SHA256, Api
+from tests.support.damage import Flip, contents
 from tests.support.processes import launch_server, start_server
 
 from imagewarden.v1 import bank_service_pb2 as banks_pb
@@ -69,10 +70,11 @@ def test_a_copy_made_under_load_has_all_that_was_acknowledged_before_it_began(tm
     damaged = bytearray((state / "catalog.sqlite3").read_bytes())
     damaged[4096 : 4096 * 5] = bytes(4096 * 4)
     (state / "catalog.sqlite3").write_bytes(damaged)
-    with pytest.raises(RuntimeError, match="imagewarden restore COPY"):
+    with pytest.raises(RuntimeError, match=f"`imagewarden restore {copy} --state-dir {state}`"):
         launch_server(state, nobody, tmp_path)
     restored = run("restore", str(copies), "--state-dir", str(state), "--json")
     assert restored.returncode == 0, restored.stderr
+    assert json.loads(restored.stdout)["verified"]
     aside = Path(json.loads(restored.stdout)["aside"])
     assert (aside / "catalog.sqlite3").stat().st_size >= len(damaged)
     with start_server(state, nobody, tmp_path) as server, Api(server.address) as api:
@@ -138,6 +140,12 @@ def test_a_key_that_was_revoked_after_the_copy_is_not_good_again(tmp_path: Path)
     restored = run("restore", copies, "--state-dir", state)
     assert restored.returncode == 0, restored.stderr
     assert json.loads(run("key", "list", "--json", "--state-dir", state).stdout)["state"] == "revoked"
+    # Of a damaged one too, as far as it can be read.
+    path = tmp_path / "state" / "catalog.sqlite3"
+    Flip(path.name, path.read_bytes().index(b"audit events are never changed"), 0).do(path.parent)
+    assert run("key", "list", "--state-dir", state).returncode == 2
+    assert run("restore", copies, "--state-dir", state).returncode == 0
+    assert json.loads(run("key", "list", "--json", "--state-dir", state).stdout)["state"] == "revoked"
     catalog = SqlCatalog.open(tmp_path / "state" / "catalog.sqlite3")
     found = [(one.actor, one.method) for one in catalog.audit.events(AuditQuery()).items]
     catalog.close()
@@ -168,6 +176,75 @@ def test_old_copies_are_deleted_where_so_many_are_kept(tmp_path: Path) -> None:
         done = run("backup", str(copies), "--state-dir", str(state), "--keep", "2", "--json")
         names.append(Path(json.loads(done.stdout)["path"]).name)
     assert sorted(path.name for path in copies.iterdir()) == sorted([*names[-2:], "notes.txt"])
+
+
+def test_a_copy_with_one_flipped_bit_is_not_restored_and_an_older_one_is(tmp_path: Path) -> None:
+    state, copies = tmp_path / "state", tmp_path / "copies"
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path) as server, Api(server.address) as api:
+        api.create_bank("abuse")
+        for number in range(2):
+            ban(api, str(number).encode())
+            assert run("backup", str(copies), "--state-dir", str(state)).returncode == 0
+    older, newer = sorted(copies.iterdir())
+    digest = hashlib.sha256(b"1").digest()
+    Flip(newer.name, newer.read_bytes().index(digest) + 5, 2).do(copies)
+    before = contents(state)
+    refused = run("restore", str(copies), "--state-dir", str(state))
+    assert refused.returncode == 2
+    assert f"{newer} is damaged: by its name its SHA-256 begins with {newer.stem[-16:]}" in refused.stderr
+    assert contents(state) == before
+    assert run("restore", str(older), "--state-dir", str(state)).returncode == 0
+
+
+def test_a_copy_without_a_digest_in_its_name_is_said_to_be_one_whose_structure_was_checked(tmp_path: Path) -> None:
+    state, copies = tmp_path / "state", tmp_path / "copies"
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path) as server, Api(server.address) as api:
+        api.create_bank("abuse")
+        ban(api, b"in the copy")
+    assert run("backup", str(copies), "--state-dir", str(state)).returncode == 0
+    (copy,) = copies.iterdir()
+    renamed = copy.rename(tmp_path / "renamed.sqlite3")
+    restored = run("restore", str(renamed), "--state-dir", str(state))
+    assert restored.returncode == 0, restored.stderr
+    assert "only its structure was checked" in restored.stderr
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path) as server, Api(server.address) as api:
+        assert api.check(b"in the copy").verdict == MATCH
+
+
+def test_what_is_damaged_while_a_server_runs_is_not_copied(tmp_path: Path) -> None:
+    state, copies = tmp_path / "state", tmp_path / "copies"
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path) as server, Api(server.address) as api:
+        api.create_bank("abuse")
+        ban(api, b"kept")
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path):
+        catalogue = (state / "catalog.sqlite3").read_bytes()
+        Flip("catalog.sqlite3", catalogue.index(hashlib.sha256(b"kept").digest()), 1).do(state)
+        refused = run("backup", str(copies), "--state-dir", str(state))
+    assert refused.returncode == 2
+    assert "is damaged, and is not copied: page" in refused.stderr
+    assert not list(copies.iterdir())
+
+
+def test_without_a_copy_what_is_there_is_gone_on_with(tmp_path: Path) -> None:
+    """The changes that are in the log alone too."""
+    state, nobody = tmp_path / "state", f"unix:{tmp_path}/nobody.sock"
+    server = launch_server(state, nobody, tmp_path)
+    with Api(server.address) as api:
+        api.create_bank("abuse")
+        for number in range(3):
+            ban(api, str(number).encode())
+    server.kill()
+    (state / "catalog.sqlite3-sums").unlink()
+    with pytest.raises(RuntimeError, match=r"sqlite3-sums is missing") as caught:
+        launch_server(state, nobody, tmp_path)
+    path = state / "catalog.sqlite3"
+    assert f"`imagewarden restore {path} --state-dir {state}`" in str(caught.value)
+    restored = run("restore", str(path), "--state-dir", str(state), "--json")
+    assert restored.returncode == 0, restored.stderr
+    said = json.loads(restored.stdout)
+    assert (said["revision"], said["verified"]) == (4, False)
+    with start_server(state, nobody, tmp_path) as server, Api(server.address) as api:
+        assert all(api.check(str(number).encode()).verdict == MATCH for number in range(3))
 
 
 def test_what_is_no_copy_is_not_restored_and_changes_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def damages(request: pytest.FixtureRequest) -> int:
+    number: int = request.config.getoption("--damages")
+    return number
+
+
+@pytest.fixture
 def tally() -> Counter[str]:
     """Counts; a count that must be 0 is set all the same."""
     return _tally

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class CatalogError(Exception):
-    """The catalogue cannot be opened: the message names the file, what is wrong with it, and what to do."""
+    """The catalogue cannot be opened: the message names the file, what is wrong with it, and what to do.
+
+    Attributes:
+        what: the message but for what to do about a catalogue that is the state's.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
 
 
 class DamagedFeatures(CatalogError):

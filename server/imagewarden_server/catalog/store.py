@@ -7,13 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, false, func, insert, or_, select, update
+from sqlalchemy import Connection, false, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
 from imagewarden_server.catalog import export, feed, lists
 from imagewarden_server.catalog.audit import Note, bank_said, entry_said
-from imagewarden_server.catalog.engine import open_engine
+from imagewarden_server.catalog.engine import Database, open_database
 from imagewarden_server.catalog.entries import (
     NewRow,
     bank_row,
@@ -70,9 +70,9 @@ class SqlCatalog(CatalogReads):
         audit: what was done and refused.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(Ledger(engine))
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        super().__init__(Ledger(database))
+        self._database = database
         self.keys = SqlKeys(self._ledger)
         self.audit = SqlAuditLog(self._ledger)
 
@@ -83,11 +83,11 @@ class SqlCatalog(CatalogReads):
         Raises:
             CatalogError: it is damaged, or was written by a newer version.
         """
-        return cls(open_engine(path))
+        return cls(open_database(path))
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     @property
     def id(self) -> str:

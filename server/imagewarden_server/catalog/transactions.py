@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy import delete as sql_delete
 
 from imagewarden_server.catalog import audit
+from imagewarden_server.catalog.engine import Database
 from imagewarden_server.catalog.feed import Detail
 from imagewarden_server.catalog.rows import micros
 from imagewarden_server.catalog.tables import changes, meta, requests
@@ -38,9 +38,8 @@ class Ledger:
         catalog_id: the catalogue's own identifier, 32 hexadecimal digits.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._writing = threading.Lock()
+    def __init__(self, database: Database) -> None:
+        self._engine, self._guard = database.engine, database.guard
         with self.reading() as connection:
             self.catalog_id = str(connection.execute(select(meta.c.value).where(meta.c.name == "id")).scalar_one())
 
@@ -54,7 +53,7 @@ class Ledger:
     def writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction that writes, and its time in microseconds since 1970; writers come one after the other."""
         with (
-            self._writing,
+            self._guard.changing(),
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
         ):
@@ -95,7 +94,7 @@ class Ledger:
     def rehearse(self, work: Work[T]) -> T:
         """What a change would answer: the work is done, and undone."""
         with (
-            self._writing,
+            self._guard.changing(),
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin() as transaction,
         ):
