@@ -1,15 +1,21 @@
 """What a decoder process gives up before it sees a picture: files, connections, and memory for more than one picture.
 
 Landlock is Linux's way for a process to give its rights up without any of its administrator's (Linux 5.13, kernel.org
-userspace-api/landlock). What a kernel does not know of it is left out; the resource limits hold everywhere.
+userspace-api/landlock); a filter of system calls has what Landlock does not know of. What a kernel does not know of
+them is left out; the resource limits hold everywhere.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from imagewarden_server.decoding.seccomp import give_up_calls
 
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same on every architecture
 _GIVE_VERSION = 1
@@ -27,7 +33,19 @@ class _Ruleset(ctypes.Structure):
     _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scopes", ctypes.c_uint64))
 
 
-def confine(*, descriptors: int, memory: int, file_size: int) -> int:
+class Confinement(NamedTuple):
+    """What holds of a process.
+
+    Attributes:
+        landlock: the version of Landlock; 0: none.
+        calls: whether the filter of system calls does.
+    """
+
+    landlock: int
+    calls: bool
+
+
+def confine(*, descriptors: int, memory: int, file_size: int) -> Confinement:
     """Give up what decoding does not need, for good.
 
     Args:
@@ -36,9 +54,9 @@ def confine(*, descriptors: int, memory: int, file_size: int) -> int:
         file_size: bytes of the largest piece of memory that is shared.
 
     Returns:
-        The version of Landlock that holds from now on; 0: none.
+        What holds from now on, beside the limits.
     """
-    version = _give_up_files()
+    landlock = _give_up_files()
     for what, most in (
         (resource.RLIMIT_NOFILE, descriptors),
         (resource.RLIMIT_AS, memory),
@@ -46,17 +64,43 @@ def confine(*, descriptors: int, memory: int, file_size: int) -> int:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (most, most))
-    return version
+    return Confinement(landlock, give_up_calls())
+
+
+def lacking(pid: int) -> list[str]:
+    """What this system keeps a confined process from giving up, in words; empty where that is all given up."""
+    lacks = []
+    if landlock_version() < 1:
+        lacks.append("files and TCP connections: the kernel has no Landlock")
+    # A container's own filter holds of this process too.
+    if _filters(str(pid)) <= _filters("self"):
+        lacks.append("system calls: no filter (seccomp) of its own holds")
+    return lacks
+
+
+def _filters(pid: str) -> int:
+    """How many filters of system calls hold of a process (since Linux 5.9, proc_pid_status)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^Seccomp_filters:\s*(\d+)$", status, re.MULTILINE)
+    return 0 if found is None else int(found[1])
+
+
+def landlock_version() -> int:
+    """The version of Landlock that the kernel has; 0: none."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    return max(int(ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, _GIVE_VERSION)), 0)
 
 
 def _give_up_files() -> int:
     """Open no file, run no program, connect to nothing by TCP, send no signal: as much of it as the kernel knows."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = int(libc.syscall(_CREATE_RULESET, None, 0, _GIVE_VERSION))
+    version = landlock_version()
     if version < 1:
         return 0
+    libc = ctypes.CDLL(None, use_errno=True)
     rights = _FILE_RIGHTS.get(version, max(_FILE_RIGHTS.values()))
     ruleset = _Ruleset(
         files=(1 << rights) - 1,

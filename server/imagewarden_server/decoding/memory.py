@@ -26,7 +26,9 @@ from imagewarden_server.media.perceptual import MODEL_SIDE, SMALL_SIDE
 Pixels = NDArray[np.uint8]
 
 _KEPT = 4
-"""So many pieces a process keeps that nobody looks at."""
+"""So many pieces a process keeps that nobody looks at,"""
+_KEPT_BYTES = 96 * 2**20
+"""and so many bytes: what the largest pictures were shown in is given back."""
 _STEP = 2**20
 _SEALED = hasattr(os, "memfd_create")
 
@@ -75,9 +77,11 @@ class Shown:
     def take_back(self, numbers: Iterable[int]) -> list[int]:
         """Pieces that nobody looks at any more; the numbers of those that are not kept."""
         self._free |= {number: self._shown.pop(number) for number in numbers}
-        dropped = list(self._free)[:-_KEPT]
-        for number in dropped:
-            del self._free[number]
+        dropped, held = [], sum(mapped.length for mapped in self._free.values())
+        while len(self._free) > _KEPT or held > _KEPT_BYTES:
+            number = next(iter(self._free))
+            held -= self._free.pop(number).length
+            dropped.append(number)
         return dropped
 
     def show(self, arrays: Sequence[Pixels]) -> tuple[int, int | None]:

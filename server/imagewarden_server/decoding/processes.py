@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from imagewarden_server import media
+from imagewarden_server.decoding.confine import lacking
 from imagewarden_server.decoding.memory import Looked, Nonsense, Pixels, shown_bytes
 from imagewarden_server.decoding.messages import (
     Asked,
@@ -101,9 +102,17 @@ class DecoderProcesses:
                     f"the decoder processes do not work: {error.message} ({self._last_said or 'they say nothing'})"
                 ) from error
 
-    def picture(self, data: bytes) -> Picture:
-        """Decode a picture: see `media.decode`. Raises MediaError."""
-        return self._ask(Asked.PICTURE, data, read_picture)
+    def lacking(self) -> list[str]:
+        """What this system keeps the processes from giving up, in words."""
+        process = self._idle.get()
+        try:
+            return [] if process is None else lacking(process.pid)
+        finally:
+            self._give_back(process)
+
+    def picture(self, data: bytes, deadline: float | None = None) -> Picture:
+        """Decode a picture: see `matching.ports.Decoder`. Raises MediaError."""
+        return self._ask(Asked.PICTURE, data, read_picture, deadline)
 
     def logo(self, data: bytes) -> list[Rendering]:
         """Draw a logo: see `media.render_logo`. Raises MediaError."""
@@ -117,15 +126,15 @@ class DecoderProcesses:
                 if (process := self._idle.get_nowait()) is not None:
                     process.end()
 
-    def _ask(self, asked: Asked, data: bytes, read: Read[T]) -> T:
+    def _ask(self, asked: Asked, data: bytes, read: Read[T], deadline: float | None = None) -> T:
         # What is over the limits by its length alone is not sent to a process first.
         if len(data) > self._limits.max_bytes:
             media.inspect(data, self._limits)
         with contextlib.suppress(Ended, Nonsense):
-            return self._ask_once(asked, data, read)
+            return self._ask_once(asked, data, read, deadline)
         # Something else may have ended that process, so another one is asked before the picture is given up.
         try:
-            return self._ask_once(asked, data, read)
+            return self._ask_once(asked, data, read, deadline)
         except (Ended, Nonsense) as error:
             raise MediaError(
                 MediaProblem.UNDECODABLE,
@@ -133,8 +142,15 @@ class DecoderProcesses:
                 passing=True,
             ) from error
 
-    def _ask_once(self, asked: Asked, data: bytes, read: Read[T]) -> T:
-        process = self._idle.get()
+    def _ask_once(self, asked: Asked, data: bytes, read: Read[T], deadline: float | None) -> T:
+        try:
+            process = self._idle.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0.0))
+        except queue.Empty as error:
+            raise MediaError(
+                MediaProblem.OVER_LIMITS,
+                "no decoder was free before the call's deadline; give it more time",
+                passing=True,
+            ) from error
         try:
             process = process or _Process(self._limits)
             said, arrays = process.ask(asked, data, self._seconds)
@@ -183,10 +199,16 @@ class _Process:
                 stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
                 # Nothing of the server's settings is a picture's business; and what a terminal's keys end is the
-                # server, which ends its decoders when what is in flight has its answers.
-                env={},
+                # server, which ends its decoders when what is in flight has its answers. No threads of a library's:
+                # what a thread gives up, others that run already keep.
+                env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     def ask(self, asked: Asked, data: bytes, seconds: float) -> tuple[Said, list[Pixels]]:
         """Ask and wait. Raises Ended, Nonsense, TimeoutError."""

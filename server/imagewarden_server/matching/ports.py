@@ -272,11 +272,15 @@ class AddedEntry:
 class Decoder(Protocol):
     """Turns a user's bytes into pixels; blocking, and what they do to a decoder stays there."""
 
-    def picture(self, data: bytes) -> Picture:
+    def picture(self, data: bytes, deadline: float | None = None) -> Picture:
         """A picture's header and frames: see `media.decode`.
 
+        Args:
+            data: the file.
+            deadline: monotonic seconds until which a decoder is waited for; None: as long as it takes.
+
         Raises:
-            MediaError: the bytes give no pixels.
+            MediaError: the bytes give no pixels, or no decoder was free in time.
         """
 
     def logo(self, data: bytes) -> list[Rendering]:

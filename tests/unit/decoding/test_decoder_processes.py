@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import platform
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +147,55 @@ def test_memory_is_used_again(one: DecoderProcesses, chelsea: Image.Image) -> No
     for _ in range(2):
         one.picture(small)
     assert pieces() - before <= 6
+
+
+def test_memory_of_the_largest_pictures_is_given_back(counted: Counted) -> None:
+    limits = Limits(max_pixels=50_000_000)
+    made = DecoderProcesses(limits, processes=1, observer=counted)
+    try:
+        # PNG, which is decoded at its full size whatever is wanted of it.
+        large = encoded(Image.new("RGB", (7_000, 6_000), "teal"), ImageFormat.PNG)
+        small = encoded(Image.effect_noise((70, 60), 40).convert("RGB"), ImageFormat.PNG)
+
+        def held() -> int:
+            ranges = [
+                line.split()[0].split("-")
+                for line in Path("/proc/self/maps").read_text().splitlines()
+                if "imagewarden-pixels" in line
+            ]
+            return sum(int(end, 16) - int(begin, 16) for begin, end in ranges)
+
+        before = held()
+        picture = made.picture(large)
+        assert held() - before >= 42_000_000 * 3
+        del picture
+        for _ in range(2):
+            made.picture(small)
+        assert held() - before < 2**22
+    finally:
+        made.close()
+    assert counted.ended == []
+
+
+def test_no_decoder_is_waited_for_longer_than_there_is_time(one: DecoderProcesses, chelsea: Image.Image) -> None:
+    data = encoded(chelsea, ImageFormat.PNG)
+    one.picture(data)
+    busy = one._idle.get()
+    begin = time.monotonic()
+    with pytest.raises(MediaError, match="no decoder was free") as caught:
+        one.picture(data, begin + 0.3)
+    assert 0.25 < time.monotonic() - begin < 5
+    assert caught.value.passing, "another time it may be seen"
+    with pytest.raises(MediaError, match="no decoder was free"):
+        one.picture(data, begin)
+    one._give_back(busy)
+    assert same(one.picture(data, time.monotonic() + 30), decode(data, LIMITS))
+
+
+def test_nothing_is_kept_that_this_system_can_take_away(one: DecoderProcesses, chelsea: Image.Image) -> None:
+    one.picture(encoded(chelsea, ImageFormat.PNG))
+    if sys.platform.startswith("linux") and platform.machine() in {"x86_64", "aarch64"}:
+        assert [what for what in one.lacking() if "seccomp" in what] == []
 
 
 def test_many_threads_may_ask_at_once(decoder: DecoderProcesses, chelsea: Image.Image) -> None:
