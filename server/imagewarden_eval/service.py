@@ -264,7 +264,8 @@ def launched(name: str, arguments: Sequence[str], scratch: Path, label: str) -> 
             [sys.executable, "-m", "imagewarden", *command],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            # Whoever measures waits as long as it takes: nothing is refused for the load that is being measured.
+            env={"IMAGEWARDEN_MAX_WAIT_SECONDS": "600", **os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )
     try:
         until = time.monotonic() + READY_SECONDS

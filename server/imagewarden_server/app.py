@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -24,7 +23,7 @@ from imagewarden.v1 import (
     moderation_service_pb2,
     moderation_service_pb2_grpc,
 )
-from imagewarden_server import access, logs
+from imagewarden_server import access, logs, machine
 from imagewarden_server.api.audit import AuditServicer
 from imagewarden_server.api.banks import BankServicer
 from imagewarden_server.api.moderation import ModerationServicer
@@ -34,10 +33,12 @@ from imagewarden_server.embedding import BreakerState, TfServingEmbedder
 from imagewarden_server.http import StatusServer
 from imagewarden_server.index import IndexSet, open_index, save_snapshot
 from imagewarden_server.interceptors import chain
+from imagewarden_server.listening import Listener, options, with_port
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.importer import Importer
+from imagewarden_server.matching.load import Room, Turns
 from imagewarden_server.matching.lookup import utc_now
 from imagewarden_server.matching.passes import Passes
 from imagewarden_server.matching.pictures import Workers
@@ -45,6 +46,7 @@ from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, Bank
 from imagewarden_server.media import Limits
+from imagewarden_server.rereading import Rereading
 from imagewarden_server.settings import Settings, split_address
 from imagewarden_server.state import alone
 from imagewarden_server.telemetry import Metrics
@@ -52,17 +54,16 @@ from imagewarden_server.telemetry import Metrics
 _MODERATION = moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name
 _BANKS = bank_service_pb2.DESCRIPTOR.services_by_name["BankService"].full_name
 _AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
-# Beside the pictures of a call: names, labels, context.
-_MESSAGE_ROOM = 4 * 2**20
-# A batch, or several pictures of one logo, may be larger than one picture.
-_MESSAGE_PICTURES = 4
 _REFLECTED = (_MODERATION, _BANKS, _AUDIT, health.SERVICE_NAME, reflection.SERVICE_NAME)
 _EXPIRE_SECONDS = 10.0
 _WATCH_SECONDS = 0.25
 _KEY_SECONDS = 0.5
 """A key that is revoked is refused after so long."""
 _REFUSAL_SECONDS = 5.0
-_CORES = os.cpu_count() or 1
+_MEMORY_SHARE = 8
+"""An eighth of the memory for requests: each takes three times its size, since it is parsed, and its picture copied."""
+_SPARE_CALLS = 1_000
+"""Calls that are being refused: grpc itself ends what comes beyond them, unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class App:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._serving = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._rereading: Rereading | None = None
         self.metrics = Metrics()
         self.addresses = Addresses("", "")
 
@@ -98,9 +99,16 @@ class App:
         self._serving = False
         await self._stack.aclose()
 
+    def reread(self, load: Callable[[], Settings]) -> None:
+        """Take what can change of settings that are read again."""
+        if self._rereading is not None:
+            self._rereading.reread(load)
+
     async def _start(self) -> None:
         settings, stack = self._settings, self._stack
         log = logs.logger()
+        listener = Listener(settings)
+        cores = machine.cores()
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         stack.enter_context(alone(settings.state_dir))
         catalog = await asyncio.to_thread(SqlCatalog.open, settings.state_dir / "catalog.sqlite3")
@@ -118,9 +126,10 @@ class App:
             revision=index.revision,
             seconds=round(time.perf_counter() - begin, 3),
         )
-        workers = Workers(_CORES + max(4, _CORES + 2))  # of which some wait for a decoder
+        # Half of those that look wait for a decoder, which has the next picture at once.
+        workers = Workers(cores + 2, looking=2 * cores)
         stack.callback(workers.close)
-        await asyncio.to_thread(decoder.warm)
+        await asyncio.to_thread(_warm, decoder)
         follower = Follower(catalog, index)
         snapshotter = _Snapshotter(index, snapshots, catalog.id)
         stack.push_async_callback(snapshotter.save)
@@ -135,10 +144,7 @@ class App:
         passes = Passes(embedder, workers, settings.embedding_cache_bytes, self.metrics)
         self._watch_state(catalog, index, follower, embedder, passes)
         authority = await self._authority(catalog) if settings.require_keys else None
-        server = grpc.aio.server(
-            interceptors=chain(self.metrics, settings.max_concurrent_calls, lambda: self._serving, authority),
-            options=_options(settings),
-        )
+        server, room, turns = self._server(authority)
         checker = Checker(
             catalog=catalog,
             index=index,
@@ -146,11 +152,19 @@ class App:
             embedder=passes,
             workers=workers,
             decoder=decoder,
+            turns=turns,
             on_undecided=Action[settings.on_undecided.name],
             observer=self.metrics,
         )
+        self._rereading = Rereading(settings, listener, checker)
         similarity = Similarity(
-            catalog=catalog, index=index, follower=follower, embedder=passes, workers=workers, decoder=decoder
+            catalog=catalog,
+            index=index,
+            follower=follower,
+            embedder=passes,
+            workers=workers,
+            decoder=decoder,
+            turns=turns,
         )
         enroller = Enroller(catalog=catalog, follower=follower, embedder=embedder, workers=workers, decoder=decoder)
         moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(
@@ -159,6 +173,8 @@ class App:
                 similarity,
                 catalog_id=catalog.id,
                 metrics=self.metrics,
+                room=room,
+                at_once=_at_once(),
                 default_deadline=settings.default_deadline_seconds,
             ),
             server,
@@ -176,13 +192,12 @@ class App:
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         reflection.enable_server_reflection(_REFLECTED, server)
-        port = _bind(server, settings)
+        port = listener.bind(server)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
         readiness = _Readiness(health_servicer, embedder, lambda: self._serving)
         stack.push_async_callback(readiness.stop)
         status = self._status_server(readiness)
-        stack.push_async_callback(asyncio.to_thread, status.close)
         for task in (
             readiness.watch(),
             _every(_EXPIRE_SECONDS, lambda: _expire(catalog, follower)),
@@ -192,9 +207,22 @@ class App:
             stack.push_async_callback(_cancel, running)
         self._serving = True
         await readiness.update()
-        self.addresses = Addresses(_with_port(settings.listen, port), _with_port(settings.metrics_listen, status.port))
+        self.addresses = Addresses(with_port(settings.listen, port), with_port(settings.metrics_listen, status.port))
         said = await asyncio.to_thread(_said_of, catalog)
         log.info("serving", grpc=self.addresses.grpc, http=self.addresses.http, keys=settings.require_keys, **said)
+
+    def _server(self, authority: access.Authority | None) -> tuple[grpc.aio.Server, Room, Turns]:
+        """The server without its services, and how much is taken on."""
+        settings = self._settings
+        room = Room(settings.max_request_bytes or machine.memory() // _MEMORY_SHARE, self.metrics)
+        turns = Turns(settings.max_wait_seconds, _at_once(), self.metrics)
+        self.metrics.watch_load(room, turns)
+        server = grpc.aio.server(
+            interceptors=chain(self.metrics, settings.max_concurrent_calls, room, lambda: self._serving, authority),
+            options=options(settings),
+            maximum_concurrent_rpcs=settings.max_concurrent_calls + _SPARE_CALLS,
+        )
+        return server, room, turns
 
     def _watch_state(
         self,
@@ -238,6 +266,7 @@ class App:
         host, port = split_address(self._settings.metrics_listen)
         status = StatusServer(host, port, self.metrics.registry, readiness.describe)
         status.start()
+        self._stack.push_async_callback(asyncio.to_thread, status.close)
         return status
 
 
@@ -307,11 +336,6 @@ class _Snapshotter:
             self._saved = revision
 
 
-def _with_port(address: str, port: int) -> str:
-    """Where is listened, with the port that the system picked."""
-    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
-
-
 def _said_of(catalog: SqlCatalog) -> dict[str, object]:
     """What the log keeps of the catalogue's state, out of reach of who can write its file."""
     sequence, head = catalog.audit.head()
@@ -329,11 +353,23 @@ def _all_banks(catalog: SqlCatalog) -> Sequence[Bank]:
         after = page.next_after
 
 
+def _at_once() -> int:
+    """So many pictures at once keep the machine busy; fewer would not."""
+    return machine.cores() + 2
+
+
 def _decoder(settings: Settings, observer: Metrics) -> DecoderProcesses:
     limits = Limits(
         max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
     )
-    return DecoderProcesses(limits, processes=_CORES, observer=observer)
+    return DecoderProcesses(limits, processes=machine.cores(), observer=observer)
+
+
+def _warm(decoder: DecoderProcesses) -> None:
+    """Have the decoders loaded, and say where this system lets them keep what they need not have."""
+    decoder.warm()
+    if lacking := decoder.lacking():
+        logs.logger().warning("decoders are confined less than they could be", lacking=lacking)
 
 
 async def _expire(catalog: SqlCatalog, follower: Follower) -> None:
@@ -359,27 +395,3 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 def _read(path: Path | None) -> bytes | None:
     return None if path is None else path.read_bytes()
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    most = settings.max_image_bytes * _MESSAGE_PICTURES + _MESSAGE_ROOM
-    return [
-        ("grpc.max_receive_message_length", most),
-        ("grpc.max_send_message_length", most),
-        ("grpc.so_reuseport", 0),
-        # Callers that keep an idle connection alive by pings are welcome to one in ten seconds.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
-
-
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return server.add_insecure_port(settings.listen)
-    client_ca = _read(settings.tls_client_ca)
-    credentials = grpc.ssl_server_credentials(
-        [(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())],
-        root_certificates=client_ca,
-        require_client_auth=client_ca is not None,
-    )
-    return server.add_secure_port(settings.listen, credentials)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,7 @@ import uvloop
 from imagewarden_server import logs
 from imagewarden_server.app import App
 from imagewarden_server.catalog import CatalogError
+from imagewarden_server.listening import CertificateError
 from imagewarden_server.settings import Settings, SettingsError, load_settings
 from imagewarden_server.state import StateInUse
 
@@ -43,16 +46,18 @@ def serve(
         Path | None, typer.Option(help="Write the addresses here as JSON once the server serves.")
     ] = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and close."""
+    """Serve until SIGTERM or SIGINT, then drain and close; SIGHUP reads again what can change of the settings."""
+    load = functools.partial(
+        load_settings,
+        config,
+        listen=listen,
+        metrics_listen=metrics_listen,
+        state_dir=state_dir,
+        model_address=model_address,
+        model_name=model_name,
+    )
     try:
-        settings = load_settings(
-            config,
-            listen=listen,
-            metrics_listen=metrics_listen,
-            state_dir=state_dir,
-            model_address=model_address,
-            model_name=model_name,
-        )
+        settings = load()
     except SettingsError as error:
         typer.echo(f"imagewarden serve: {error}", err=True)
         raise typer.Exit(2) from None
@@ -65,26 +70,33 @@ def serve(
     logs.configure(settings.log_format, settings.log_level)
     try:
         # A quarter less of a small call than asyncio's own loop (docs/performance.md).
-        uvloop.run(_run(settings, model_base_path if embedded else None, ready_file))
-    except (CatalogError, StateInUse, OSError, RuntimeError) as error:
+        uvloop.run(_run(settings, load, model_base_path if embedded else None, ready_file))
+    except (CatalogError, CertificateError, StateInUse, OSError, RuntimeError) as error:
         typer.echo(f"imagewarden serve: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-async def _run(settings: Settings, model_base_path: Path | None, ready_file: Path | None) -> None:
-    stop = asyncio.Event()
+async def _run(
+    settings: Settings, load: Callable[[], Settings], model_base_path: Path | None, ready_file: Path | None
+) -> None:
+    stop, reread = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reread.set)
     if model_base_path is None:
-        await _serve(settings, ready_file, stop)
+        await _serve(settings, load, ready_file, stop, reread)
         return
     with tempfile.TemporaryDirectory(prefix="imagewarden-") as scratch:
         socket = Path(scratch) / "model.sock"
         host = await _start_model_host(settings.model_name, model_base_path, socket, Path(scratch) / "ready.json")
         watcher = asyncio.create_task(_watch(host, stop))
         try:
-            await _serve(settings.model_copy(update={"model_address": f"unix:{socket}"}), ready_file, stop)
+
+            def embedded(made: Settings) -> Settings:
+                return made.model_copy(update={"model_address": f"unix:{socket}"})
+
+            await _serve(embedded(settings), lambda: embedded(load()), ready_file, stop, reread)
         finally:
             watcher.cancel()
             if host.returncode is None:
@@ -92,14 +104,30 @@ async def _run(settings: Settings, model_base_path: Path | None, ready_file: Pat
                 await host.wait()
 
 
-async def _serve(settings: Settings, ready_file: Path | None, stop: asyncio.Event) -> None:
+async def _serve(
+    settings: Settings,
+    load: Callable[[], Settings],
+    ready_file: Path | None,
+    stop: asyncio.Event,
+    reread: asyncio.Event,
+) -> None:
     async with App(settings) as running:
         if ready_file is not None:
             temporary = ready_file.with_suffix(".tmp")
             temporary.write_text(json.dumps({"grpc": running.addresses.grpc, "http": running.addresses.http}))
             temporary.replace(ready_file)
+        rereader = asyncio.create_task(_reread(running, load, reread))
         await stop.wait()
+        rereader.cancel()
         logs.logger().info("stopping", grace_seconds=settings.drain_seconds)
+
+
+async def _reread(running: App, load: Callable[[], Settings], told: asyncio.Event) -> None:
+    """Have the server take settings again each time that it is told to."""
+    while True:
+        await told.wait()
+        told.clear()
+        running.reread(load)
 
 
 async def _start_model_host(name: str, base_path: Path, socket: Path, ready: Path) -> asyncio.subprocess.Process:

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     """How many frames of an animation are compared, evenly over the whole."""
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 256
     """More calls at once than this are refused with RESOURCE_EXHAUSTED."""
+    max_request_bytes: Annotated[int | None, Field(ge=2**20)] = None
+    """More bytes of requests at once are refused likewise; unset: an eighth of the memory, of which each takes three
+    times its size."""
+    max_wait_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
+    """A picture whose check would take longer, by how long the last ones took, is refused likewise."""
     default_deadline_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
     """The time a call has that states no deadline."""
     snapshot_seconds: Annotated[float, Field(ge=1)] = 300.0

@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from imagewarden_server.matching.check import CheckResult
+from imagewarden_server.matching.load import Room, Turns
 from imagewarden_server.matching.types import Bank
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -46,6 +47,12 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("imagewarden_calls_in_flight", "Calls that run now.", registry=self.registry)
+        self.refusals = Counter(
+            "imagewarden_overload_refusals_total",
+            "Calls and pictures that were refused for there were too many calls or bytes, or too long a wait.",
+            ["why"],
+            registry=self.registry,
+        )
         self.stages = Histogram(
             "imagewarden_check_stage_seconds",
             "How long a stage of a check took.",
@@ -125,6 +132,10 @@ class Metrics:
         self._handling(kind, service, method).observe(seconds)
         self._handled(kind, service, method, code).inc()
 
+    def refused(self, why: str) -> None:
+        """One call or picture that was refused for there was too much (a LoadObserver)."""
+        self.refusals.labels(why).inc()
+
     def look(self, how: str) -> None:
         """One look at a picture that was taken, or not (a RecentObserver)."""
         self.looks.labels(how).inc()
@@ -157,6 +168,15 @@ class Metrics:
             self._score(match.signal.value).observe(match.score)
         for reason in result.undecided:
             self.undecided.labels(reason.code.value).inc()
+
+    def watch_load(self, room: Room, turns: Turns) -> None:
+        """Read at each scrape how much is taken on."""
+        for name, what, read in (
+            ("imagewarden_request_bytes", "Bytes of the requests that are answered now.", lambda: room.held),
+            ("imagewarden_looks_running", "Pictures that are looked at now, or wait for it.", lambda: turns.running),
+            ("imagewarden_look_wait_seconds", "How long one that comes now would take.", lambda: turns.wait),
+        ):
+            Gauge(name, what, registry=self.registry).set_function(read)
 
     def watch_state(
         self,

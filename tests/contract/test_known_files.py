@@ -27,6 +27,7 @@ from imagewarden_server.matching.types import (
     SignalType,
     Verdict,
 )
+from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.walk import CheckRequest
 from imagewarden_server.media import Limits
 
@@ -68,6 +69,7 @@ class Service:
             embedder=cast("Embedder", NoModel()),
             workers=self.workers,
             decoder=self.decoder,
+            turns=Turns(60.0, 4),
             on_undecided=Action.REVIEW,
         )
 

@@ -26,6 +26,7 @@ from imagewarden.v1 import audit_service_pb2, bank_service_pb2, moderation_servi
 from imagewarden_server.access import NewKey, Role, new_key
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.interceptors import chain
+from imagewarden_server.matching.load import Room
 from imagewarden_server.matching.visible import Banks
 from imagewarden_server.telemetry import Metrics
 
@@ -205,7 +206,7 @@ async def test_a_method_that_is_added_later_is_denied_to_everybody_until_the_tab
     noted: list[Any] = []
     authority = Authority(keys, noted.append)
     authority.refresh()
-    server = grpc.aio.server(interceptors=chain(Metrics(), 10, lambda: True, authority))
+    server = grpc.aio.server(interceptors=chain(Metrics(), 10, Room(2**20), lambda: True, authority))
     handlers: dict[str, Any] = {
         name: grpc.unary_unary_rpc_method_handler(answer) for name in ("GetBank", "DropEverything")
     }

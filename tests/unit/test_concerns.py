@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 
 from imagewarden_server.interceptors.around import Call, Concern, Concerns
 
@@ -23,10 +24,14 @@ class Status(Said, grpc.Status):
 
 
 class Context:
-    """A servicer's context that knows what it was ended with."""
+    """A servicer's context with messages to read, that knows how many were and what it was ended with."""
 
-    def __init__(self) -> None:
+    def __init__(self, *messages: Any) -> None:
+        self.left = list(messages)
         self.aborted: tuple[Any, ...] | None = None
+
+    async def read(self) -> Any:
+        return self.left.pop(0) if self.left else grpc.aio.EOF
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return (("x-one", "a"), ("x-one", "b"), ("x-raw-bin", b"\x00"))
@@ -47,6 +52,11 @@ class Recording(Concern):
         if self._refuses is not None:
             raise self._refuses
         return self._name
+
+    def message(self, call: Call, begun: str, size: int) -> None:
+        assert begun == self._name
+        if self._name == "door":
+            self._log.append(f"{size} bytes for {call.method}")
 
     def end(self, call: Call, begun: str, error: BaseException | None) -> None:
         assert begun == self._name
@@ -84,24 +94,24 @@ def unary(log: list[str], error: BaseException | None = None, refuses: Exception
             raise error
         return request
 
-    return handled(log, grpc.unary_unary_rpc_method_handler(inner), refuses=refuses).unary_unary
+    return handled(log, grpc.unary_unary_rpc_method_handler(inner), refuses=refuses).stream_unary
 
 
 def test_concerns_stand_around_a_call_in_their_order() -> None:
     log: list[str] = []
-    assert asyncio.run(unary(log)(5, Context())) == 5
+    assert asyncio.run(unary(log)(None, Context(b"hello"))) == b"hello"
     names = ["one", "two", "three", "door"]
     ends = [f"{name} ends unary well" for name in names[::-1]]
-    assert log == [*(f"{name} begins C" for name in names), "runs", *ends]
+    assert log == [*(f"{name} begins C" for name in names), "5 bytes for C", "runs", *ends]
 
 
 def test_what_goes_wrong_is_answered_inside_of_those_who_see_the_answer() -> None:
     log: list[str] = []
-    context = Context()
+    context = Context(b"hello")
     with pytest.raises(grpc.aio.AbortError):
-        asyncio.run(unary(log, ValueError("no"))(5, context))
+        asyncio.run(unary(log, ValueError("no"))(None, context))
     assert context.aborted == (grpc.StatusCode.UNAVAILABLE, "no", (("x-id", "7"),))
-    assert log[4:] == [
+    assert log[5:] == [
         "runs",
         "door ends unary ValueError",
         "three ends unary ValueError",
@@ -111,10 +121,12 @@ def test_what_goes_wrong_is_answered_inside_of_those_who_see_the_answer() -> Non
     ]
 
 
-def test_a_refused_call_does_not_run_and_what_began_is_ended() -> None:
+def test_a_refused_call_is_not_read_and_does_not_run_and_what_began_is_ended() -> None:
     log: list[str] = []
+    context = Context(b"hello")
     with pytest.raises(grpc.aio.AbortError):
-        asyncio.run(unary(log, refuses=ValueError("full"))(5, Context()))
+        asyncio.run(unary(log, refuses=ValueError("full"))(None, context))
+    assert context.left == [b"hello"]
     assert log[3:] == [
         "door begins C",
         "three ends unary ValueError",
@@ -128,7 +140,7 @@ def test_a_refused_call_does_not_run_and_what_began_is_ended() -> None:
 def test_what_is_answered_already_and_what_is_cancelled_is_no_error_to_answer(error: BaseException) -> None:
     log: list[str] = []
     with pytest.raises(type(error)):
-        asyncio.run(unary(log, error)(5, Context()))
+        asyncio.run(unary(log, error)(None, Context(b"")))
     assert not [line for line in log if line.startswith("answers")]
     assert [line for line in log if line.startswith("one ends")] == [f"one ends unary {type(error).__name__}"]
 
@@ -137,16 +149,16 @@ def test_a_stream_is_ended_when_it_is_over() -> None:
     log: list[str] = []
 
     async def inner(request: Any, _: Any) -> AsyncIterator[Any]:
-        for number in range(request):
+        for number in range(len(request)):
             yield number
         raise ValueError("late")
 
-    wrapped = handled(log, grpc.unary_stream_rpc_method_handler(inner)).unary_stream
+    wrapped = handled(log, grpc.unary_stream_rpc_method_handler(inner)).stream_stream
 
     seen: list[int] = []
 
     async def read() -> None:
-        async for one in wrapped(3, Context()):
+        async for one in wrapped(None, Context(b"abc")):
             seen.append(one)
             assert not [line for line in log if " ends " in line]
 
@@ -155,6 +167,36 @@ def test_a_stream_is_ended_when_it_is_over() -> None:
     assert seen == [0, 1, 2]
     assert log[-2:] == ["two ends server_stream AbortError", "one ends server_stream AbortError"]
     assert "answers a.b late" in log
+
+
+def test_the_messages_of_a_stream_are_told_of_and_parsed_one_by_one() -> None:
+    log: list[str] = []
+
+    async def inner(requests: AsyncIterator[Any], _: Any) -> int:
+        return sum([len(one) async for one in requests])
+
+    handler = grpc.stream_unary_rpc_method_handler(inner, request_deserializer=lambda data: data * 2)
+    assert asyncio.run(handled(log, handler).stream_unary(None, Context(b"a", b"bc"))) == 6
+    assert [line for line in log if "bytes" in line] == ["1 bytes for C", "2 bytes for C"]
+
+
+def unreadable(data: bytes) -> Any:
+    raise DecodeError(f"{data!r} is nothing")
+
+
+@pytest.mark.parametrize(("messages", "said"), [([], "is missing"), ([b"?"], "is no message of C")])
+def test_no_message_and_bytes_that_are_none_are_the_callers_mistake(messages: list[bytes], said: str) -> None:
+    log: list[str] = []
+
+    async def inner(_request: Any, _: Any) -> None:
+        raise AssertionError("it must not run")
+
+    handler = grpc.unary_unary_rpc_method_handler(inner, request_deserializer=unreadable)
+    context = Context(*messages)
+    with pytest.raises(grpc.aio.AbortError):
+        asyncio.run(handled(log, handler).stream_unary(None, context))
+    assert context.aborted is not None
+    assert said in context.aborted[1]
 
 
 def test_a_header_is_the_last_of_its_name_and_a_text() -> None:

@@ -35,7 +35,7 @@ _TABLE: dict[type[errors.DomainError], tuple[code_pb2.Code, reasons.ErrorReason.
     errors.NotServing: (code_pb2.UNAVAILABLE, reasons.ERROR_REASON_NOT_SERVING),
 }
 
-_RETRY = (errors.EmbeddingUnavailable, errors.Overloaded, errors.NotServing)
+_RETRY = (errors.EmbeddingUnavailable, errors.NotServing)
 
 
 def to_status(error: errors.DomainError) -> status_pb2.Status:
@@ -46,7 +46,7 @@ def to_status(error: errors.DomainError) -> status_pb2.Status:
     if isinstance(error, errors.InvalidField):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, errors.RateLimited):
+    if isinstance(error, (errors.RateLimited, errors.Overloaded)):
         details.append(_retry(error.retry_after))
     elif isinstance(error, _RETRY):
         details.append(_retry(_RETRY_SECONDS))

@@ -15,6 +15,7 @@ from imagewarden_server.api import convert, names
 from imagewarden_server.api.errors import internal_error, to_status
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.errors import DeadlinePassed, DomainError, InvalidField
+from imagewarden_server.matching.load import Room
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
 from imagewarden_server.matching.similar import Metric, Similarity
 from imagewarden_server.matching.walk import CheckRequest
@@ -32,7 +33,14 @@ _METRICS = {
 
 
 class ModerationServicer(pb_grpc.ModerationServiceServicer):
-    """Checks pictures."""
+    """Checks pictures.
+
+    Args:
+        room: for the pictures of streams; those of other calls have found theirs.
+        at_once: so many pictures of one batch or stream are checked at once: it waits for its own, and is not refused
+            for them.
+        default_deadline: seconds of a call that states none.
+    """
 
     def __init__(
         self,
@@ -41,12 +49,16 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
         *,
         catalog_id: str,
         metrics: Metrics,
+        room: Room,
+        at_once: int,
         default_deadline: float,
     ) -> None:
         self._checker = checker
         self._similarity = similarity
         self._catalog_id = catalog_id
         self._metrics = metrics
+        self._room = room
+        self._at_once = at_once
         self._default_deadline = default_deadline
 
     def _deadline(self, context: Any) -> float:
@@ -80,11 +92,13 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
         if not 1 <= len(request.requests) <= MAX_BATCH:
             raise InvalidField("requests", f"has {len(request.requests)} pictures; send 1 to {MAX_BATCH}")
         deadline = self._deadline(context)
+        places = asyncio.Semaphore(self._at_once)
 
         async def one(item: pb.CheckImageRequest) -> pb.BatchCheckImagesResult:
             try:
                 access.current().spend()
-                return pb.BatchCheckImagesResult(response=await self._check(item, deadline))
+                async with places:
+                    return pb.BatchCheckImagesResult(response=await self._check(item, deadline))
             except DomainError as error:
                 return pb.BatchCheckImagesResult(error=to_status(error))
             except Exception:  # noqa: BLE001 -- a bug in one picture's way must not take the others' answers
@@ -101,6 +115,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
         """Check pictures as they come, a bounded number at once; answer in the order they are ready."""
         answers: asyncio.Queue[pb.StreamCheckImagesResponse | None] = asyncio.Queue()
         window = asyncio.Semaphore(_STREAM_WINDOW)
+        places = asyncio.Semaphore(self._at_once)
         pending: set[str] = set()
         running: set[asyncio.Task[None]] = set()
 
@@ -110,7 +125,9 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
                 # A stream may be open for long: each picture has a deadline of its own, and no more than the stream.
                 deadline = min(self._deadline(context), time.monotonic() + self._default_deadline)
                 access.current().spend()
-                answer.response.CopyFrom(await self._check(item.request, deadline))
+                with self._room.hold(len(item.request.image)):
+                    async with places:
+                        answer.response.CopyFrom(await self._check(item.request, deadline))
             except DomainError as error:
                 answer.error.CopyFrom(to_status(error))
             except Exception:  # noqa: BLE001 -- a bug in one picture's way must not end the others' stream

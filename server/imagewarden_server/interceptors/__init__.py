@@ -14,11 +14,16 @@ from imagewarden_server.interceptors.errors import answer
 from imagewarden_server.interceptors.logging import LogLine
 from imagewarden_server.interceptors.metrics import Counts
 from imagewarden_server.interceptors.request_id import RequestId
+from imagewarden_server.matching.load import Room
 from imagewarden_server.telemetry import Metrics
 
 
 def chain(
-    metrics: Metrics, max_concurrent_calls: int, serving: Callable[[], bool], authority: Authority | None
+    metrics: Metrics,
+    max_concurrent_calls: int,
+    room: Room,
+    serving: Callable[[], bool],
+    authority: Authority | None,
 ) -> tuple[grpc.aio.ServerInterceptor, ...]:
     """The concerns in their order.
 
@@ -29,8 +34,10 @@ def chain(
     Args:
         metrics: what counts.
         max_concurrent_calls: how many are admitted at once.
+        room: for the bytes of their messages.
         serving: whether calls are.
         authority: who knows callers; None: no keys are asked for.
     """
     outside = (RequestId(), Counts(metrics), LogLine())
-    return (Concerns(outside, answer, (Access(authority), Admission(max_concurrent_calls, serving))),)
+    admission = Admission(max_concurrent_calls, serving, room, metrics)
+    return (Concerns(outside, answer, (Access(authority), admission)),)

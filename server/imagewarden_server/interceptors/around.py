@@ -1,14 +1,28 @@
-"""What happens around a call, whatever its kind, and the interceptor that has it happen."""
+"""What happens around a call, whatever its kind, and the interceptor that has it happen.
+
+All of it begins before the call's message is read: who is refused has sent in vain, and the server has not received.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
+from google.protobuf.message import DecodeError
+
+from imagewarden_server.matching.errors import DeadlinePassed, InvalidField
+
+_READ_SECONDS = 60.0
+"""A caller that sends its one message for longer is given up: it keeps a place that others could have."""
+_OPEN_READS, _OPEN_READ_SECONDS = 2, 1.0
+"""Messages of health and reflection are small. So many are read at once, so long: whoever sends large ones, which
+anybody may, takes the memory of so many and no more."""
 
 
 @dataclass(slots=True)
@@ -38,12 +52,15 @@ class Call:
 class Concern(ABC):
     """What happens around every call for one reason, without waiting for anything.
 
-    Two methods and no context manager: those of generators take as long as all of the concerns do together.
+    Methods and no context manager: those of generators take as long as all of the concerns do together.
     """
 
     @abstractmethod
     def begin(self, call: Call) -> Any:
         """What happens before the call; what it answers is given to `end`. An exception refuses the call."""
+
+    def message(self, call: Call, begun: Any, size: int) -> None:  # noqa: B027 -- most concerns have nothing to do
+        """A message of so many bytes came, and is not parsed yet. An exception refuses the call."""
 
     @abstractmethod
     def end(self, call: Call, begun: Any, error: BaseException | None) -> None:
@@ -52,6 +69,9 @@ class Concern(ABC):
 
 Answer = Callable[[Call, Exception], grpc.Status]
 """The status that the caller sees of what went wrong."""
+
+Parse = Callable[[bytes], Any]
+"""Makes a message of its bytes; None: they are what is taken."""
 
 
 class Concerns(grpc.aio.ServerInterceptor):
@@ -70,6 +90,7 @@ class Concerns(grpc.aio.ServerInterceptor):
         self._answer = answer
         self._inside = inside
         self._wrapped: dict[str, Any] = {}
+        self._open_reads = asyncio.Semaphore(_OPEN_READS)
 
     async def intercept_service(
         self,
@@ -97,24 +118,25 @@ class Concerns(grpc.aio.ServerInterceptor):
         }
         kind = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
         inner = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
+        receive = _messages if handler.request_streaming else self._message
 
-        async def single(request: Any, context: Any) -> Any:
+        async def single(_requests: Any, context: Any) -> Any:
             call = Call(service, method, kind, infrastructure, context)
             with _Around(self._outside, call):
                 try:
-                    with _Around(self._inside, call):
-                        return await inner(request, context)
+                    with _Around(self._inside, call) as inside:
+                        return await inner(await receive(inside, handler.request_deserializer), context)
                 except grpc.aio.AbortError:
                     raise
                 except Exception as error:  # noqa: BLE001 -- whatever it is, the caller is answered
                     await self._refuse(call, error)
 
-        async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def streamed(_requests: Any, context: Any) -> AsyncIterator[Any]:
             call = Call(service, method, kind, infrastructure, context)
             with _Around(self._outside, call):
                 try:
-                    with _Around(self._inside, call):
-                        answers = inner(request, context)
+                    with _Around(self._inside, call) as inside:
+                        answers = inner(await receive(inside, handler.request_deserializer), context)
                         if isinstance(answers, AsyncIterable):
                             async for answer in answers:
                                 yield answer
@@ -125,41 +147,49 @@ class Concerns(grpc.aio.ServerInterceptor):
                 except Exception as error:  # noqa: BLE001 -- as above
                     await self._refuse(call, error)
 
-        make = {
-            "unary": grpc.unary_unary_rpc_method_handler,
-            "client_stream": grpc.stream_unary_rpc_method_handler,
-            "server_stream": grpc.unary_stream_rpc_method_handler,
-            "bidi_stream": grpc.stream_stream_rpc_method_handler,
-        }[kind]
-        wrapped: Any = streamed if handler.response_streaming else single
-        return make(
-            wrapped,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        # A stream of messages, whatever the method takes: grpc reads the one message of any other handler before it
+        # asks the handler anything. Nothing is parsed before the concerns have let it through.
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(streamed, response_serializer=handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(single, response_serializer=handler.response_serializer)
+
+    async def _message(self, inside: _Around, parse: Parse | None) -> Any:
+        """The one message of a call that has one."""
+        context = inside.call.context
+        if inside.call.infrastructure:
+            async with self._open_reads:
+                return _parsed(inside, parse, await _within(_OPEN_READ_SECONDS, context.read()))
+        return _parsed(inside, parse, await _within(_READ_SECONDS, context.read()))
 
     async def _refuse(self, call: Call, error: Exception) -> None:
         status = self._answer(call, error)
+        _forget_frames(error)
         await call.context.abort(status.code, status.details, status.trailing_metadata)
 
 
 class _Around:
     """Concerns begun, and ended in the reverse order; where one refuses, those before it are ended."""
 
-    __slots__ = ("_begun", "_call", "_concerns")
+    __slots__ = ("_begun", "_concerns", "call")
 
     def __init__(self, concerns: Sequence[Concern], call: Call) -> None:
         self._concerns = concerns
-        self._call = call
+        self.call = call
         self._begun: list[Any] = []
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         try:
             for concern in self._concerns:
-                self._begun.append(concern.begin(self._call))
+                self._begun.append(concern.begin(self.call))
         except BaseException as error:
             self._end(error)
             raise
+        return self
+
+    def message(self, size: int) -> None:
+        """Tell all of them of a message."""
+        for concern, begun in zip(self._concerns, self._begun, strict=True):
+            concern.message(self.call, begun, size)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -169,4 +199,52 @@ class _Around:
     def _end(self, error: BaseException | None) -> None:
         while self._begun:
             begun = self._begun.pop()
-            self._concerns[len(self._begun)].end(self._call, begun, error)
+            self._concerns[len(self._begun)].end(self.call, begun, error)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what an error went through: frames that have the request.
+
+    grpc keeps the abort, and by it the error, in a cycle with the call: until the collector came by, which large
+    objects do not hasten, each refused request would stay whole.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+async def _messages(inside: _Around, parse: Parse | None) -> AsyncIterator[Any]:
+    """The messages of a call that has any number of them."""
+
+    async def each() -> AsyncIterator[Any]:
+        while (message := await inside.call.context.read()) is not grpc.aio.EOF:
+            # Of two forms of one message only the parsed one is held while its receiver works.
+            message = _parsed(inside, parse, message)
+            yield message
+
+    return each()
+
+
+def _parsed(inside: _Around, parse: Parse | None, message: Any) -> Any:
+    """A message, once the concerns know of it.
+
+    Raises:
+        InvalidField: there is none, or its bytes are none.
+    """
+    if message is grpc.aio.EOF:
+        raise InvalidField("request", "is missing: the call ended before its message; send one")
+    inside.message(len(message))
+    try:
+        return message if parse is None else parse(message)
+    except DecodeError as error:
+        raise InvalidField("request", f"is no message of {inside.call.method}: {error}") from error
+
+
+async def _within(seconds: float, read: Awaitable[Any]) -> Any:
+    """What is read. Raises DeadlinePassed."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await read
+    except TimeoutError as error:
+        raise DeadlinePassed(f"the message took longer than {seconds:g} s to arrive; send it faster") from error

@@ -14,6 +14,7 @@ from imagewarden_server import media
 from imagewarden_server.matching.content import ContentComparer
 from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.glance import Glance, glance
+from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, digest_signals, require_bytes
 from imagewarden_server.matching.policy import PDQ_MIN_QUALITY, decide
@@ -58,7 +59,11 @@ class CheckResult:
 
 
 class Checker:
-    """Checks pictures against the banks."""
+    """Checks pictures against the banks.
+
+    Attributes:
+        on_undecided: the action of an undecided check whose caller does not say.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Checker:
         embedder: Embedder,
         workers: Workers,
         decoder: Decoder,
+        turns: Turns,
         on_undecided: Action,
         observer: RecentObserver | None = None,
     ) -> None:
@@ -76,7 +82,8 @@ class Checker:
         self._follower = follower
         self._workers = workers
         self._decoder = decoder
-        self._on_undecided = on_undecided
+        self._turns = turns
+        self.on_undecided = on_undecided
         self._lookup = Lookup(catalog, index)
         self._embedder = embedder
         self._content = ContentComparer(self._lookup, embedder, workers)
@@ -88,6 +95,7 @@ class Checker:
         Raises:
             InvalidField: the picture is empty.
             BankNotFound: a named bank does not exist.
+            Overloaded: digests do not decide, and a look at the pixels would take too long.
         """
         require_bytes(request.image)
         behind = await self._reach(request)
@@ -104,9 +112,9 @@ class Checker:
                 _ALL_SIGNALS,
             )
         if not walk.decided:
-            await self._recent.see(walk, self._known_by(walk, sha256, revision), lambda: self._look_at_pixels(walk))
+            await self._recent.see(walk, self._known_by(walk, sha256, revision), lambda: self._look_in_turn(walk))
         with walk.stage("policy"):
-            on_undecided = request.on_undecided or self._on_undecided
+            on_undecided = request.on_undecided or self.on_undecided
             verdict, action, matches = decide(walk.matches, walk.undecided, on_undecided)
         return CheckResult(
             verdict=verdict,
@@ -171,11 +179,18 @@ class Checker:
         asked = (request.banks, request.visible, request.exhaustive, request.thorough, request.max_matches)
         return Recognised(revision, model.label, sha256, asked)
 
+    async def _look_in_turn(self, walk: Walk) -> None:
+        """Look, unless too many others do. What is known by its digest never comes here, and is never refused."""
+        with self._turns.turn(walk.until):
+            await self._look_at_pixels(walk)
+
     async def _look_at_pixels(self, walk: Walk) -> None:
         """Decode and compare PDQ, then content, each only where something in scope has it."""
         try:
             seen = await walk.within(
-                self._workers.run(glance, self._lookup, walk.scope, walk.request.image, self._decoder)
+                self._workers.look(
+                    glance, self._lookup, walk.scope, walk.request.image, self._decoder, walk.request.deadline
+                )
             )
         except DeadlineInStage:
             walk.out_of_time("decoding and the PDQ search", _PIXEL_SIGNALS)

@@ -147,7 +147,7 @@ class ContentComparer:
         """The frames' local features, and the entries they vote for; None where the deadline came first."""
         try:
             with walk.stage("local_extract"):
-                queries = await walk.within(self._workers.run(_local_queries, walk.frames))
+                queries = await walk.within(self._workers.look(_local_queries, walk.frames))
             with walk.stage("local_search"):
                 found = await walk.within(self._workers.run(self._lookup.voted, walk.scope, media.EXTRACTOR, queries))
         except DeadlineInStage:

@@ -34,7 +34,7 @@ class CopyDescriber:
         Raises:
             EmbeddingUnavailable: the model is not there, or changed meanwhile.
         """
-        views = await self._workers.run(_views, frames[0])
+        views = await self._workers.look(_views, frames[0])
         views += [View(frame.model_input, None) for frame in frames[1:]]
         pixels = np.stack([view.pixels for view in views])
         answer = await self._embedder.embed(pixels, frozenset({"embedding", "regions"}), _EMBED_SECONDS)
@@ -43,7 +43,7 @@ class CopyDescriber:
         if answer.model.fingerprint != meaning.model.fingerprint:
             raise EmbeddingUnavailable(f"the model changed to {meaning.model.label} meanwhile; try again")
         background = await self._embedder.background(answer.model, VectorSpace.COPY, _EMBED_SECONDS)
-        local = await self._workers.run(_local, frames)
+        local = await self._workers.look(_local, frames)
         return await self._workers.run(_signals, views, answer, meaning, background), local
 
 

@@ -105,7 +105,7 @@ class Enroller:
         """
         require_bytes(image)
         bank = await self._bank(bank_id, _HASH_KINDS, "pictures")
-        picture = await self._workers.run(decode_or_raise, image, self._decoder)
+        picture = await self._workers.look(decode_or_raise, image, self._decoder)
         digests = await self._workers.run(media.digest, image)
         frames = [frame for frame in picture.frames if embedding_usable(frame)]
         if not frames:
@@ -159,7 +159,7 @@ class Enroller:
         renderings: list[Rendering] = []
         for image in images:
             hashes += digest_signals(await self._workers.run(media.digest, image))
-            renderings += await self._workers.run(self._render, image)
+            renderings += await self._workers.look(self._render, image)
         described = await self._logos.describe(renderings)
         entry = dataclasses.replace(
             said,

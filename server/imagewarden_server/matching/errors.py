@@ -17,7 +17,7 @@
     ├── Unauthenticated         nobody knows who calls
     ├── PermissionDenied        the caller may not do this
     ├── RateLimited             the caller's key has used up what it may
-    ├── Overloaded
+    ├── Overloaded              the server has as much work as it takes at once
     ├── DeadlinePassed
     └── NotServing              starting or stopping
 
@@ -150,7 +150,11 @@ class RateLimited(DomainError):
 
 
 class Overloaded(DomainError):
-    """The server has as much work as it takes at once."""
+    """The server has as much work as it takes at once; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlinePassed(DomainError):

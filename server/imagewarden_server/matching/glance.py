@@ -44,12 +44,15 @@ class Glance:
     timings: Timings = field(default_factory=Timings)
 
 
-def glance(lookup: Lookup, scope: Scope, image: bytes, decoder: Decoder) -> Glance:
-    """Decode a picture, and compare its PDQ where any entry in scope has one; blocking."""
+def glance(lookup: Lookup, scope: Scope, image: bytes, decoder: Decoder, deadline: float) -> Glance:
+    """Decode a picture, and compare its PDQ where any entry in scope has one; blocking.
+
+    No decoder is waited for after the deadline, in monotonic seconds.
+    """
     seen = Glance()
     with seen.timings.stage("decode"):
         try:
-            seen.picture = picture = decoder.picture(image)
+            seen.picture = picture = decoder.picture(image, deadline)
         except MediaError as error:
             seen.problem = error
             return seen

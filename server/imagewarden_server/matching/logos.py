@@ -59,7 +59,7 @@ class LogoDescriber:
         model = self._embedder.model
         if model is None:
             raise EmbeddingUnavailable(self._embedder.problem)
-        pictures, owners = await self._workers.run(_draw, renderings, model.logo_windows)
+        pictures, owners = await self._workers.look(_draw, renderings, model.logo_windows)
         answer = await self._embedder.embed(pictures, frozenset({"logos"}), _EMBED_SECONDS)
         # One drawing is enough to rank by, and this output alone takes the whole network.
         meaning = await self._embedder.embed(pictures[:1], frozenset({"semantic"}), _EMBED_SECONDS)
@@ -67,7 +67,7 @@ class LogoDescriber:
             raise EmbeddingUnavailable(f"the model changed to {meaning.model.label} meanwhile; try again")
         background = await self._embedder.background(answer.model, VectorSpace.LOGO, _EMBED_SECONDS)
         vectors = await self._workers.run(_signals, answer, meaning, owners, background)
-        return DescribedLogo(vectors, await self._workers.run(_local, renderings))
+        return DescribedLogo(vectors, await self._workers.look(_local, renderings))
 
 
 def _draw(renderings: Sequence[Rendering], windows: Sequence[Box]) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:

@@ -23,19 +23,33 @@ T = TypeVar("T")
 
 
 class Workers:
-    """The bounded threads that decode, hash and search: the event loop never computes."""
+    """The bounded threads that decode, hash and search: the event loop never computes.
 
-    def __init__(self, threads: int) -> None:
+    Args:
+        threads: for what is short.
+        looking: for what takes long, and must not hold up what is short.
+    """
+
+    def __init__(self, threads: int, *, looking: int = 1) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imagewarden")
+        self._looking = ThreadPoolExecutor(looking, thread_name_prefix="imagewarden-look")
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run a blocking function on a thread, which knows whose call it works for."""
+        return await self._on(self._pool, function, *arguments)
+
+    async def look(self, function: Callable[..., T], *arguments: object) -> T:
+        """The same of one that decodes, or finds keypoints. Where its caller gives up before its turn it never runs."""
+        return await self._on(self._looking, function, *arguments)
+
+    async def _on(self, pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(pool, context.run, function, *arguments)
 
     def close(self) -> None:
         """End the threads; what waits is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._looking):
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def digest_signals(digests: Digests) -> tuple[HashSignal, ...]:
@@ -112,14 +126,19 @@ def as_domain_error(error: MediaError, sha256: bytes) -> DomainError:
     return kind(error.message, sha256=sha256.hex())
 
 
-def decode_or_raise(image: bytes, decoder: Decoder) -> media.Picture:
-    """Decode for a change, with what the frames show.
+def decode_or_raise(image: bytes, decoder: Decoder, deadline: float | None = None) -> media.Picture:
+    """Decode for a change or a search, with what the frames show.
+
+    Args:
+        image: the file.
+        decoder: decodes it.
+        deadline: monotonic seconds until which a decoder is waited for; None: as long as it takes.
 
     Raises:
         ImageOverLimits, ImageUndecodable: the picture gives no pixels.
     """
     try:
-        picture = decoder.picture(image)
+        picture = decoder.picture(image, deadline)
         for frame in picture.frames:
             frame.shown  # noqa: B018 -- made here, on a worker
     except MediaError as error:

@@ -138,11 +138,11 @@ class Recent:
     async def _look(self, walk: Walk, known_by: Recognised, look: Callable[[], Awaitable[None]]) -> None:
         mine: asyncio.Future[_Seen | None] = asyncio.get_running_loop().create_future()
         self._looking[known_by] = mine
-        self._observer.look("taken")
         said = len(walk.undecided)
         seen: _Seen | None = None
         try:
             await look()
+            self._observer.look("taken")
             undecided = tuple(walk.undecided[said:])
             codes = {one.code for one in undecided}
             if UndecidedCode.DEADLINE not in codes:

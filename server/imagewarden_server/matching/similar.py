@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from imagewarden_server import media
 from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import EmbeddingUnavailable, RevisionBehind
+from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, decode_or_raise, model_input, require_bytes
 from imagewarden_server.matching.ports import Catalog, Decoder, SearchIndex
@@ -66,12 +67,14 @@ class Similarity:
         embedder: Embedder,
         workers: Workers,
         decoder: Decoder,
+        turns: Turns,
     ) -> None:
         self._index = index
         self._follower = follower
         self._embedder = embedder
         self._workers = workers
         self._decoder = decoder
+        self._turns = turns
         self._lookup = Lookup(catalog, index)
 
     async def search(
@@ -92,6 +95,7 @@ class Similarity:
             BankNotFound: a named bank does not exist.
             RevisionBehind: the index did not reach the asked revision in time.
             EmbeddingUnavailable: the model gave no vector.
+            Overloaded: it would take too long.
         """
         require_bytes(image)
         if at_least_revision is not None and not await self._follower.reach(at_least_revision, deadline):
@@ -101,12 +105,13 @@ class Similarity:
                 revision=str(at_least_revision),
             )
         scope = await self._workers.run(self._lookup.scope, banks, visible)
-        picture = await self._workers.run(decode_or_raise, image, self._decoder)
-        sha256 = await self._workers.run(media.sha256, image)
-        revision = self._index.revision
-        answer = await self._embedder.embed(
-            model_input(picture.frames[:1]), frozenset({"semantic"}), max(deadline - time.monotonic(), 0.001)
-        )
+        with self._turns.turn(deadline):
+            picture = await self._workers.look(decode_or_raise, image, self._decoder, deadline)
+            sha256 = await self._workers.run(media.sha256, image)
+            revision = self._index.revision
+            answer = await self._embedder.embed(
+                model_input(picture.frames[:1]), frozenset({"semantic"}), max(deadline - time.monotonic(), 0.001)
+            )
         if answer.semantic is None:
             raise EmbeddingUnavailable("the model gave no `semantic`; export it again with `imagewarden model export`")
         found = await self._workers.run(self._lookup.similar, scope, answer.model, answer.semantic[0], k)
