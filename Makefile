@@ -45,7 +45,7 @@ test-fast: $(STAMP) ## Run the tests that need no model and take no long time
 
 .PHONY: test-reliability
 test-reliability: model ## Kill, damage, starve and overload servers; say what they survived (under 20 minutes)
-	$(PYTEST) tests/reliability --kills 200 --damages 30
+	$(PYTEST) tests/reliability --kills 200 --damages 30 --overload-seconds 300
 
 .PHONY: check
 check: $(STAMP) ## Lint, types, layers, protos

@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="How often a server is killed (make test-reliability: 200).")
     help_ = "How many servers are started over a state with a flipped bit (make test-reliability: 30)."
     parser.addoption("--damages", type=int, default=6, help=help_)
+    parser.addoption(
+        "--overload-seconds",
+        type=float,
+        default=6.0,
+        help="How long a server is overloaded (make test-reliability: 300).",
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,7 @@ from imagewarden_server.decoding import DecoderProcesses
 from imagewarden_server.index import IndexSet, open_index
 from imagewarden_server.matching.check import Checker, CheckResult
 from imagewarden_server.matching.embedder import Embedder
+from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.revisions import Follower
@@ -27,7 +28,6 @@ from imagewarden_server.matching.types import (
     SignalType,
     Verdict,
 )
-from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.walk import CheckRequest
 from imagewarden_server.media import Limits
 

@@ -72,7 +72,7 @@ def test_settings_that_can_change_do_and_the_others_are_named(tmp_path: Path) ->
         assert len(logged(running, "call")) == lines, "calls are no errors"
         settings.write_text('on_undecided = "allow"\n')
         running.process.send_signal(signal.SIGHUP)
-        assert eventually(lambda: api.check(b"junk").action and len(logged(running, "call")) > lines)
+        assert eventually(lambda: bool(api.check(b"junk").action) and len(logged(running, "call")) > lines)
 
 
 class Tls:

@@ -22,6 +22,12 @@ def damages(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def overload_seconds(request: pytest.FixtureRequest) -> float:
+    seconds: float = request.config.getoption("--overload-seconds")
+    return seconds
+
+
+@pytest.fixture
 def tally() -> Counter[str]:
     """Counts; a count that must be 0 is set all the same."""
     return _tally

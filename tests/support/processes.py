@@ -27,6 +27,11 @@ def end_what_is_left() -> None:
     _started.clear()
 
 
+def end_with_the_rest(process: subprocess.Popen[bytes]) -> None:
+    """Have a process ended too, whoever started it."""
+    _started.append(process)
+
+
 @dataclass
 class Process:
     """A process that said that it is ready."""

@@ -175,7 +175,7 @@ def test_the_messages_of_a_stream_are_told_of_and_parsed_one_by_one() -> None:
     async def inner(requests: AsyncIterator[Any], _: Any) -> int:
         return sum([len(one) async for one in requests])
 
-    handler = grpc.stream_unary_rpc_method_handler(inner, request_deserializer=lambda data: data * 2)
+    handler: Any = grpc.stream_unary_rpc_method_handler(inner, request_deserializer=lambda data: data * 2)
     assert asyncio.run(handled(log, handler).stream_unary(None, Context(b"a", b"bc"))) == 6
     assert [line for line in log if "bytes" in line] == ["1 bytes for C", "2 bytes for C"]
 
@@ -191,7 +191,7 @@ def test_no_message_and_bytes_that_are_none_are_the_callers_mistake(messages: li
     async def inner(_request: Any, _: Any) -> None:
         raise AssertionError("it must not run")
 
-    handler = grpc.unary_unary_rpc_method_handler(inner, request_deserializer=unreadable)
+    handler: Any = grpc.unary_unary_rpc_method_handler(inner, request_deserializer=unreadable)
     context = Context(*messages)
     with pytest.raises(grpc.aio.AbortError):
         asyncio.run(handled(log, handler).stream_unary(None, context))

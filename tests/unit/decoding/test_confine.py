@@ -29,7 +29,8 @@ server = socket.socket(socket.AF_UNIX)
 server.bind(unix)
 server.listen()
 mine = os.open("{folder}/mine", os.O_CREAT | os.O_RDWR)
-beside = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+beside = subprocess.Popen(["sleep", "60"], **nothing)
 before = threading.Event()
 seen_before = []
 def thread_of_before():

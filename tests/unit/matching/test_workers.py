@@ -32,7 +32,8 @@ async def test_what_is_short_does_not_wait_for_looks(workers: Workers) -> None:
 
 
 async def test_a_look_that_was_given_up_before_its_turn_never_runs(workers: Workers) -> None:
-    go_on, ran = threading.Event(), []
+    go_on = threading.Event()
+    ran: list[int] = []
     first = asyncio.create_task(workers.look(go_on.wait, 30))
     second = asyncio.create_task(workers.look(ran.append, 2))
     await asyncio.sleep(0.05)
