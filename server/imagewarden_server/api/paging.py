@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from imagewarden_server.matching.errors import InvalidField
 
 _BINDING_BYTES = 8
+_MOST = 2**63 - 1
 
 
 def _binding(request: Message) -> bytes:
@@ -40,6 +41,8 @@ def after_of(request: Message, token: str) -> int:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
-    if len(raw) != _BINDING_BYTES + 8 or raw[:_BINDING_BYTES] != _binding(request):
+    # Whoever can hash may bind a token of his own: what the catalogue cannot count to is none.
+    after = int.from_bytes(raw[_BINDING_BYTES:], "big")
+    if len(raw) != _BINDING_BYTES + 8 or raw[:_BINDING_BYTES] != _binding(request) or after > _MOST:
         raise InvalidField("page_token", "is not of this listing; pass the next_page_token with the same other fields")
-    return int.from_bytes(raw[_BINDING_BYTES:], "big")
+    return after

@@ -24,6 +24,7 @@ from PIL import Image
 from imagewarden_server.decoding.memory import Looked, Nonsense, Pixels
 from imagewarden_server.decoding.memory import Shown as Showing
 from imagewarden_server.media import Frame, Header, ImageFormat, MediaError, MediaProblem, PdqHash, Picture
+from imagewarden_server.media.perceptual import MODEL_SIDE, SMALL_SIDE
 from imagewarden_server.media.types import Shown
 
 _QUESTION = struct.Struct("<BIQ")
@@ -36,6 +37,7 @@ _MOST_PIECES = 2**31
 _HASH_BYTES = 32
 _TURNS = 8
 _RGB, _RGBA = 3, 4
+_MOST_DEVIATION = 127.5
 
 
 Said = dict[str, Any]
@@ -281,7 +283,16 @@ def _read_frame(fields: _Fields, left: list[Pixels]) -> Frame:
     pixels = [left.pop(0) for _ in range(1 if deviation is None else 2)]
     if any(one.shape[2] != _RGB for one in pixels):
         raise Nonsense("a frame that is not RGB")
-    held = pixels[0] if deviation is None else Shown(pixels[0], pixels[1], deviation)
+    held = pixels[0] if deviation is None else _shown(pixels[0], pixels[1], deviation)
     return Frame(
         fields.number("index", 0, _MOST_PIECES), PdqHash(hashes[0], fields.number("quality", 0, 100)), hashes, held
     )
+
+
+def _shown(small: Pixels, model_input: Pixels, deviation: float) -> Shown:
+    """What a frame shows, in the sizes and within the bounds that its type documents. Raises Nonsense."""
+    if max(small.shape[:2]) > SMALL_SIDE or model_input.shape != (MODEL_SIDE, MODEL_SIDE, _RGB):
+        raise Nonsense(f"a frame shown in {small.shape} and {model_input.shape} pixels")
+    if not 0 <= deviation <= _MOST_DEVIATION:  # nor what is no number
+        raise Nonsense(f"a deviation of {deviation}")
+    return Shown(small, model_input, deviation)

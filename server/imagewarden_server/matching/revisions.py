@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -14,6 +15,8 @@ T = TypeVar("T")
 Run = Callable[..., Awaitable[T]]
 
 _PREFIX = "r1"
+# As it is written, and no larger than the catalogue counts.
+_NUMBER = re.compile(r"0|[1-9a-f][0-9a-f]{0,14}")
 _POLL_SECONDS = 0.02
 
 
@@ -35,13 +38,9 @@ def decode_revision(catalog_id: str, token: str) -> int:
         raise InvalidField(
             "at_least_revision", f"{token[:80]!r} is of another catalogue; pass a token that this server answered"
         )
-    try:
-        revision = int(parts[2], 16)
-    except ValueError:
-        revision = -1
-    if revision < 0:
+    if _NUMBER.fullmatch(parts[2]) is None:
         raise InvalidField("at_least_revision", f"{token[:80]!r} is no revision token; pass one that a change answered")
-    return revision
+    return int(parts[2], 16)
 
 
 class Follower:

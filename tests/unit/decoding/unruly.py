@@ -49,6 +49,13 @@ def frame(**changed: Any) -> dict[str, Any]:
     return GOOD | {"frames": [FRAME | changed]}
 
 
+def shown(*shapes: list[int], deviation: float = 20.0) -> Any:
+    """What a frame of an animation shows, in pixels of these shapes."""
+    length = sum(height * width * channels for height, width, channels in shapes)
+    said = frame(deviation=deviation) | {"shapes": shapes}
+    return lambda wire: answer(wire, said, [memory(length)])
+
+
 def half(wire: socket.socket) -> None:
     wire.sendall(struct.pack("<I", 100) + b"{")
     os._exit(0)
@@ -100,6 +107,10 @@ DOES: dict[bytes, Callable[[socket.socket], None]] = {
     b"negative sides": lambda wire: answer(wire, GOOD | {"shapes": [[-2, -4, 3]]}, [memory(24)]),
     b"two channels": lambda wire: answer(wire, GOOD | {"shapes": [[2, 4, 2]]}, [memory(24)]),
     b"another frame": lambda wire: answer(wire, GOOD | {"frames": [FRAME, FRAME]}, [memory(24)]),
+    b"a small frame that is large": shown([577, 1, 3], [299, 299, 3]),
+    b"another model's input": shown([2, 4, 3], [298, 299, 3]),
+    b"a deviation of no number": shown([2, 4, 3], [299, 299, 3], deviation=float("nan")),
+    b"a deviation beyond white and black": shown([2, 4, 3], [299, 299, 3], deviation=127.6),
     b"no frames": lambda wire: answer(wire, GOOD | {"frames": []}, [memory(24)]),
     b"another format": lambda wire: answer(wire, GOOD | {"header": ["exe", 4, 2, 1]}, [memory(24)]),
     b"a header of text": lambda wire: answer(wire, GOOD | {"header": ["png", "4", 2, 1]}, [memory(24)]),
