@@ -211,3 +211,8 @@ def _feed(handler: _Handler, block: bytes, *, last: bool) -> None:
         raise ListError(
             f"line {error.lineno}: the XML is broken or cut off there: {expat.ErrorString(error.code)}"
         ) from None
+    except ListError:
+        raise
+    except (LookupError, ValueError) as error:
+        # What the parser's encodings are made of says so itself.
+        raise ListError(f"the XML's encoding cannot be read ({error}): save it as UTF-8") from None

@@ -84,6 +84,8 @@ def read_tx(source: Source, settings: Settings) -> Iterator[Item]:
             columns.update({name: place for place, name in enumerate(row)})
             if not {"signal_type", "signal_str"} <= columns.keys():
                 raise ListError(f"the first line is no header of `tx dataset --csv`, which is {','.join(TX_HEADER)}")
+            if len(columns) < len(row):
+                raise ListError("the first line names a column twice")
             return None
         if len(row) != len(columns):
             raise BadRecord(f"it has {len(row)} cells, and the header has {len(columns)}")
