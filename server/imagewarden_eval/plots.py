@@ -14,14 +14,14 @@ _DPI = 110
 _MARKS = "osD^vP*X<>"
 
 
-def figure_of(width: float, height: float) -> Any:
-    """A figure and its axes, of so many inches."""
+def figure_of(width: float, height: float, rows: int = 1) -> Any:
+    """A figure of so many inches and its axes; of several rows, which share what is below, an array of them."""
     import matplotlib as mpl  # noqa: PLC0415 -- it takes a second, and the help needs none
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- the same
 
-    return plt.subplots(figsize=(width, height), dpi=_DPI, layout="constrained")
+    return plt.subplots(rows, sharex=rows > 1, figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def save(figure: Any, path: Path) -> None:
