@@ -47,6 +47,21 @@ test-fast: $(STAMP) ## Run the tests that need no model and take no long time
 test-reliability: model ## Kill, damage, starve and overload servers; say what they survived (under 20 minutes)
 	$(PYTEST) tests/reliability --kills 200 --damages 30 --overload-seconds 300
 
+FUZZ_STAMP := $(VENV)/.fuzz-installed
+
+$(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/fuzz.txt \
+		|| { echo "There is no wheel of the fuzzer, atheris, for this machine; the seeds alone can be run: $(PYTEST) tests/fuzz" >&2; exit 1; }
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZ_STAMP) ## Fuzz each decoder, list format and request (FUZZ_SECONDS=20 each)
+	$(BIN)/python -m tests.fuzz
+
+.PHONY: soak
+soak: model ## Run everything at once for SOAK_MINUTES=20: no error, nothing that grows; write var/soak
+	$(BIN)/python -m tests.soak
+
 .PHONY: check
 check: $(STAMP) ## Lint, types, layers, protos
 	$(BIN)/ruff check .
@@ -77,6 +92,8 @@ release-protos: $(STAMP) ## Take today's protos as the released API that later o
 requirements: $(STAMP) ## Pin the newest requirements, with hashes
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --strip-extras --allow-unsafe --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --strip-extras --output-file requirements/fuzz.txt requirements/fuzz.in
 
 .PHONY: build
 build: $(STAMP) ## Build the wheel into dist/
