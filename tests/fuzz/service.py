@@ -44,6 +44,7 @@ from imagewarden_server.matching.embedder import Embeddings, ModelInfo
 from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.errors import DomainError, EmbeddingUnavailable
 from imagewarden_server.matching.importer import Importer
+from imagewarden_server.matching.load import Room, Turns
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.revisions import Follower, encode_revision
@@ -56,6 +57,7 @@ ENTRY = "00000000000000000000000001"
 DIGEST = bytes(range(32))
 REQUEST_ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 
+_AT_ONCE, _ROOM = 4, 2**30
 _SECONDS = 0.05
 """What a call is given: a revision that never comes is waited for no longer."""
 
@@ -152,12 +154,15 @@ class World:
             "workers": self._workers,
             "decoder": self._decoder,
         }
-        checker = Checker(index=index, on_undecided=Action.REVIEW, **parts)
+        turns = Turns(_SECONDS, always=_AT_ONCE)
+        checker = Checker(index=index, turns=turns, on_undecided=Action.REVIEW, **parts)
         moderation = ModerationServicer(
             checker,
-            Similarity(index=index, **parts),
+            Similarity(index=index, turns=turns, **parts),
             catalog_id=catalog.id,
             metrics=Metrics(),
+            room=Room(_ROOM),
+            at_once=_AT_ONCE,
             default_deadline=_SECONDS,
         )
         kept = (catalog, follower, self._workers)
