@@ -11,6 +11,7 @@ from imagewarden.lists.elements import Elements, parsed
 from imagewarden.lists.items import (
     BadRecord,
     Item,
+    NoPicture,
     Refused,
     Settings,
     hash_of,
@@ -39,7 +40,7 @@ def read_stopncii(source: Source, settings: Settings) -> Iterator[Item]:
         ListError: it is no such JSON, or not to its end; it is gzip, and damaged or cut off.
         OSError: it cannot be read.
     """
-    return _records(source, STOPNCII_KEY, lambda said: _stopncii(said, settings))
+    return _records(source, STOPNCII_KEY, lambda said: stopncii_record(said, settings))
 
 
 def read_tat(source: Source, settings: Settings) -> Iterator[Item]:
@@ -49,7 +50,7 @@ def read_tat(source: Source, settings: Settings) -> Iterator[Item]:
         ListError: it is no such JSON, or not to its end; it is gzip, and damaged or cut off.
         OSError: it cannot be read.
     """
-    return _records(source, TAT_KEY, lambda said: _tat(said, settings))
+    return _records(source, TAT_KEY, lambda said: tat_record(said, settings))
 
 
 def _records(source: Source, key: str, record: Callable[[dict[str, Any]], EntryRecord]) -> Iterator[Item]:
@@ -62,10 +63,16 @@ def _records(source: Source, key: str, record: Callable[[dict[str, Any]], EntryR
             yield number, found
 
 
-def _stopncii(said: dict[str, Any], settings: Settings) -> EntryRecord:
+def stopncii_record(said: dict[str, Any], settings: Settings) -> EntryRecord:
+    """One object of `hashRecords` as a record.
+
+    Raises:
+        NoPicture: it is of something else.
+        BadRecord: it says what it should not.
+    """
     kind = _text(said, "signalType")
     if kind != "ImagePDQ":
-        raise BadRecord(f"signalType {shown(kind, 40)!r} is no hash of a picture; ImagePDQ is")
+        raise NoPicture(f"signalType {shown(kind, 40)!r} is no hash of a picture; ImagePDQ is")
     one = hash_of(SignalType.PDQ, _text(said, "hashValue").strip())
     status = _text(said, "hashStatus")
     origin = STOPNCII if settings.source is None else settings.source
@@ -93,10 +100,16 @@ def _stopncii(said: dict[str, Any], settings: Settings) -> EntryRecord:
     return EntryRecord((one,), one.hex, origin, labels_of(settings, labels, metadata), metadata)
 
 
-def _tat(said: dict[str, Any], settings: Settings) -> EntryRecord:
+def tat_record(said: dict[str, Any], settings: Settings) -> EntryRecord:
+    """One object of `results` as a record.
+
+    Raises:
+        NoPicture: it is of something else.
+        BadRecord: it says what it should not.
+    """
     file_type = _text(said, "file_type").strip().lower().removeprefix(".").removeprefix("image/")
     if file_type and file_type not in _PICTURES:
-        raise BadRecord(f"file_type {shown(file_type, 40)!r} is no picture")
+        raise NoPicture(f"file_type {shown(file_type, 40)!r} is no picture")
     one = hash_of(type_of(_text(said, "algorithm")), _text(said, "hash_digest").strip())
     number = said.get("id", "")
     if isinstance(number, bool) or not isinstance(number, int | str):

@@ -41,6 +41,10 @@ class BadRecord(ValueError):
     """One record cannot be read; its message says why. Readers answer it as `Refused`."""
 
 
+class NoPicture(BadRecord):
+    """A record is of a film, a text or an address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A record of a list that cannot be brought in.

@@ -14,7 +14,7 @@ is no XML ends the reading; a record that says what it should not, or too much, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 from xml.parsers import expat
 
@@ -24,6 +24,7 @@ from imagewarden.lists.items import (
     BadRecord,
     Item,
     ListError,
+    NoPicture,
     Refused,
     Settings,
     hash_of,
@@ -37,7 +38,8 @@ from imagewarden.lists.source import Source
 NCMEC = "ncmec"
 ROOT = "queryResult"
 _GROUPS = frozenset({"images", "videos"})
-_COMPARED = {"md5": SignalType.MD5, "sha1": SignalType.SHA1, "pdq": SignalType.PDQ, "sha256": SignalType.SHA256}
+COMPARED = {"md5": SignalType.MD5, "sha1": SignalType.SHA1, "pdq": SignalType.PDQ, "sha256": SignalType.SHA256}
+"""By their elements' names the fingerprints that can be compared."""
 _FACTS = frozenset({"id", "member", "timestamp", "classification"})
 # Of element names: the root, a group, a record, its facts and `fingerprints`, the fingerprints.
 _RECORD_DEPTH, _FACT_DEPTH, _PRINT_DEPTH = 3, 4, 5
@@ -70,39 +72,54 @@ class _Record:
     def _record(self, settings: Settings) -> EntryRecord:
         if self.problem:
             raise BadRecord(self.problem)
-        removed = self.tag.startswith("deleted")
-        kind = self.tag.removeprefix("deleted").lower()
-        if kind != "image":
-            raise BadRecord(
-                f"<{self.tag}> is no picture" if kind == "video" else f"<{shown(self.tag, 40)}> is not known"
-            )
-        member, name = self.facts.get("member_id", ""), self.facts.get("id", "")
-        if not member or not name:
-            raise BadRecord("it has no <member id> and <id>, by which it is known")
-        external_id = name_of("id", f"{member}-{name}")
-        origin = NCMEC if settings.source is None else settings.source
-        if removed:
-            return EntryRecord((), external_id, origin, removed=True)
-        hashes = tuple(self._hash(tag, text) for tag, text in self.prints.items())
-        others = " ".join(self.others)
-        if not hashes:
-            raise BadRecord(f"it has no md5, sha1 or pdq; {others or 'nothing else'} cannot be compared here")
-        metadata = metadata_of(
-            {
-                "member": self.facts.get("member", ""),
-                "timestamp": self.facts.get("timestamp", ""),
-                "not_compared": others,
-            }
-        )
-        labels = labels_of(settings, [self.facts.get("classification", "")], metadata)
-        return EntryRecord(hashes, external_id, origin, labels, metadata)
+        return record_of(self.tag, self.facts, self.prints, self.others, settings)
 
-    @staticmethod
-    def _hash(tag: str, text: str) -> RecordHash:
-        try:
-            return hash_of(_COMPARED[tag], text)
-        except BadRecord as error:
-            raise BadRecord(f"<{tag}>: {error}") from None
+
+def record_of(
+    tag: str, facts: Mapping[str, str], prints: Mapping[str, str], others: Iterable[str], settings: Settings
+) -> EntryRecord:
+    """One element of `images` or `videos` as a record.
+
+    Args:
+        tag: its name, such as `deletedImage`.
+        facts: id, member_id, member, timestamp and classification, as far as it has them.
+        prints: those of its fingerprints that `COMPARED` has, as hexadecimal digits.
+        others: the names of its other fingerprints.
+        settings: what the caller says of the list.
+
+    Raises:
+        NoPicture: it is of a film.
+        BadRecord: it says what it should not.
+    """
+    removed = tag.startswith("deleted")
+    kind = tag.removeprefix("deleted").lower()
+    if kind == "video":
+        raise NoPicture(f"<{tag}> is no picture")
+    if kind != "image":
+        raise BadRecord(f"<{shown(tag, 40)}> is not known")
+    member, name = facts.get("member_id", ""), facts.get("id", "")
+    if not member or not name:
+        raise BadRecord("it has no <member id> and <id>, by which it is known")
+    external_id = name_of("id", f"{member}-{name}")
+    origin = NCMEC if settings.source is None else settings.source
+    if removed:
+        return EntryRecord((), external_id, origin, removed=True)
+    hashes = tuple(_hash(tag, text) for tag, text in prints.items())
+    not_compared = " ".join(others)
+    if not hashes:
+        raise BadRecord(f"it has no md5, sha1 or pdq; {not_compared or 'nothing else'} cannot be compared here")
+    metadata = metadata_of(
+        {"member": facts.get("member", ""), "timestamp": facts.get("timestamp", ""), "not_compared": not_compared}
+    )
+    labels = labels_of(settings, [facts.get("classification", "")], metadata)
+    return EntryRecord(hashes, external_id, origin, labels, metadata)
+
+
+def _hash(tag: str, text: str) -> RecordHash:
+    try:
+        return hash_of(COMPARED[tag], text)
+    except BadRecord as error:
+        raise BadRecord(f"<{tag}>: {error}") from None
 
 
 class _Handler:
@@ -149,7 +166,7 @@ class _Handler:
             if tag == "member":
                 self._record.facts["member_id"] = attributes.get("id", "").strip()
         elif depth == _PRINT_DEPTH and self._path[3] == "fingerprints":
-            if tag in _COMPARED:
+            if tag in COMPARED:
                 self._listen()
             elif len(self._record.others) < _MAX_NAMES:
                 self._record.others[shown(tag, 40)] = None
