@@ -35,6 +35,7 @@ app.add_typer(audit.audit_app, name="audit")
 _DELEGATED = {
     "serve": ("Run the moderation server.", "server"),
     "key": ("Make, list and revoke keys, on the server's machine.", "server"),
+    "sync": ("Keep banks as hash exchanges have them.", "sync"),
     "backup": ("Copy the catalogue while the server runs.", "server"),
     "restore": ("Put a copy in the place of the catalogue.", "server"),
     "model": ("Export the model, and host it.", "serving"),
@@ -44,8 +45,8 @@ _DELEGATED = {
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-def _delegate(name: str, extra: str, arguments: list[str]) -> None:
-    """Run a command of another layer: this one never imports it."""
+def _delegate(name: str, extra: str, context: typer.Context) -> None:
+    """Run a command of another layer, with the options before it: this one never imports it."""
     found = next(iter(entry_points(group="imagewarden.commands", name=name)), None)
     if found is None:
         raise fail(f"{name} is not installed: pip install 'imagewarden[{extra}]'")
@@ -55,13 +56,13 @@ def _delegate(name: str, extra: str, arguments: list[str]) -> None:
         if error.name is None or error.name.startswith("imagewarden"):
             raise  # a part of this package is missing: that is a bug, and no extra mends it
         raise fail(f"{name} needs {error.name}: pip install 'imagewarden[{extra}]'") from None
-    command(args=arguments, prog_name=f"imagewarden {name}")
+    command(args=context.args, prog_name=f"imagewarden {name}", obj=context.obj)
 
 
 def _register(name: str, text: str, extra: str) -> None:
     @app.command(name, help=text, context_settings=_PASS_ON)
     def run_other(context: typer.Context) -> None:
-        _delegate(name, extra, context.args)
+        _delegate(name, extra, context)
 
 
 for _name, (_text, _extra) in _DELEGATED.items():
