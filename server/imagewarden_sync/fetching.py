@@ -68,7 +68,9 @@ def _refused(status: int, host: str) -> FetchError:
         return FetchError(f"{said}: check the url, the environment and the id of the group")
     if status == 429 or status >= 500:
         return FetchError(f"{said}: it cannot answer now; it is asked again", passing=True)
-    return FetchError(f"{said}: it refused what was asked; if that stays so, sync with --full")
+    return FetchError(
+        f"{said}: it refused what was asked; look at the credentials and the settings, and then sync with --full"
+    )
 
 
 def _host(error: requests.RequestException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from imagewarden import Client
 from imagewarden_sync import log, status
 from imagewarden_sync.config import ExchangeConfig
-from imagewarden_sync.errors import SyncError
+from imagewarden_sync.errors import StateError, SyncError
 from imagewarden_sync.exchanges import open_exchange
 from imagewarden_sync.progress import Store
 from imagewarden_sync.pull import How, Pull
@@ -66,6 +66,9 @@ class Runner:
                 ended = pull.run()
         except SyncError as error:
             self._fail(error, pull)
+        except OSError as error:
+            what = f"{error.filename or self._store.directory}: {error.strerror or type(error).__name__}"
+            self._fail(StateError(f"what is kept between runs cannot be read or written: {what}", passing=True), pull)
         except Exception as error:  # noqa: BLE001 -- a defect that one exchange brings to light must not stop the others
             # Where, and not in whose words: those may be an exchange's.
             places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
@@ -97,8 +100,12 @@ class Runner:
         log.error("failed", exchange=known.name, failures=known.failures, passing=error.passing, reason=error.message)
 
     def _write(self) -> None:
-        if not self._how.dry_run:
+        if self._how.dry_run:
+            return
+        try:
             status.write(self._store.directory, self.status)
+        except OSError as error:  # it is for people: the work goes on
+            log.warning("status", exchange=self._config.name, why=f"cannot be written: {error.strerror}")
 
     def forever(self) -> None:
         """Pull each time it is due, until it is stopped."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from tests.support.exchanges import Exchange, FbThreatExchange, Ncmec, StopNcii, Tat, served
-from tests.support.processes import Server
-from tests.support.syncing import Syncing, digits, entries, hashes
+from tests.support.processes import Server, start_server
+from tests.support.syncing import Syncing, digits, entries, hashes, make_key
 
-from imagewarden import BankKind, Client
+from imagewarden import BankKind, Client, Hash, SignalType
 from imagewarden_sync.progress import Store
 
 THEN = int(time.time()) - 30 * 86_400
@@ -161,7 +161,7 @@ def test_all_that_an_exchange_has_comes_and_then_what_changes(world: World) -> N
 def test_what_a_team_added_itself_stays(world: World) -> None:
     """Of another source, or by the same hash: a tombstone takes away what the exchange brought."""
     one = digits("shared")
-    world.client.add_hashes("tat", [("pdq", one)])
+    world.client.add_hashes("tat", [Hash(SignalType.PDQ, one)])
     world.tat.change(7, THEN, hash_digest=one)
     assert world.sync.once("--only", "tat").counts("tat")["added"] == 1
     world.tat.change(7, THEN + 1, hash_digest=one, deleted=True)
@@ -385,15 +385,31 @@ def test_only_some_providers(world: World) -> None:
     assert set(world.bank("ncmec")) == {"42-ours"}
 
 
-def test_a_key_is_shown_and_never_told(world: World, tmp_path: Path) -> None:
-    """The options before `sync` are its own, too: the server takes calls without a key, and none with a bad one."""
-    fill(world, 5)
-    key = tmp_path / "key"
-    key.write_text("iw_0000000000_" + "A" * 43)
-    refused = world.sync.once("--only", "tat", IMAGEWARDEN_KEY_FILE=str(key))
-    assert refused.code == 2
-    assert "Unauthenticated" in refused.text or "show a good key" in refused.text
-    assert "A" * 43 not in refused.text
+def test_a_server_that_asks_for_keys(tmp_path: Path) -> None:
+    """The key is one of the options before `sync`, as of each command; no exchange is pulled without one."""
+    state = tmp_path / "state"
+    admin, moderator, checker = (make_key(state, role) for role in ("admin", "moderator", "checker"))
+    keys = {"IMAGEWARDEN_REQUIRE_KEYS": "true"}
+    with start_server(state, f"unix:{tmp_path}/nobody.sock", tmp_path, keys) as server, served(Tat()) as tat:
+        with Client(server.address, key=admin) as client:
+            client.create_bank("tat", BankKind.BANNED)
+        tat.change(1, THEN, hash_digest=digits(1))
+        sync = Syncing(server.address, tmp_path)
+        sync.configure(tat=tat)
+        nobody = sync.once()
+        assert nobody.code == 2
+        assert "show a good key" in nobody.answers["tat"]["error"]
+        wrong = sync.once(IMAGEWARDEN_KEY=checker)
+        assert wrong.code == 2
+        assert "show a key of a moderator" in wrong.answers["tat"]["error"]
+        assert not tat.asked
+        file = tmp_path / "key"
+        file.write_text(moderator)
+        good = sync.once(IMAGEWARDEN_KEY_FILE=str(file))
+        assert good.code == 0, good.text
+        assert good.counts("tat")["added"] == 1
+        for key in (moderator, checker):
+            assert key not in good.text + wrong.text
 
 
 def test_wrong_use(world: World) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import threading
 import time
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -239,7 +240,8 @@ class FbThreatExchange(Exchange):
     ) -> None:
         """Add or change an indicator; `should_delete=True` takes it back."""
         descriptor = {"id": "77", "owner": {"id": "99"}, "status": status, "tags": ["media_type_photo"]}
-        update = {"id": str(int(indicator[:12], 16)), "indicator": indicator, "type": type_, "should_delete": False}
+        number = zlib.crc32(f"{type_} {indicator}".encode())
+        update = {"id": str(number), "indicator": indicator, "type": type_, "should_delete": False}
         with self._lock:
             update |= {"descriptors": {"data": [descriptor]}} | said | {"last_updated": when}
             if update["should_delete"]:

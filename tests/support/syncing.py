@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imagewarden import Client, EntryRecord
 from tests.support.exchanges import (
     ACCESS_TOKEN,
     FUNCTION_KEY,
@@ -24,8 +25,6 @@ from tests.support.exchanges import (
     StopNcii,
     Tat,
 )
-
-from imagewarden import Client, EntryRecord
 
 SECRETS = (PASSWORD, FUNCTION_KEY, SUBSCRIPTION_KEY, ACCESS_TOKEN.partition("|")[2], Tat.TOKEN)
 KINDS = {Ncmec: "ncmec", StopNcii: "stopncii", Tat: "tat", FbThreatExchange: "fb_threatexchange"}
@@ -145,3 +144,21 @@ def entries(client: Client, bank: str) -> dict[str, EntryRecord]:
 def hashes(records: Mapping[str, EntryRecord]) -> dict[str, set[tuple[str, str]]]:
     """By external_id the types and the digits of hashes."""
     return {name: {(str(one.type), one.hex) for one in record.hashes} for name, record in records.items()}
+
+
+def make_key(state: Path, role: str) -> str:
+    """A key of a server's state, as the command line makes it."""
+    command = [
+        sys.executable,
+        "-m",
+        "imagewarden",
+        "key",
+        "create",
+        "a test",
+        "--role",
+        role,
+        "--state-dir",
+        str(state),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
