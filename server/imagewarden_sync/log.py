@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _FIELDS = "sync_fields"
+_FIRST = frozenset({"timestamp", "level", "event"})
 _logger = logging.getLogger("imagewarden_sync")
 
 
@@ -60,5 +61,6 @@ class _Lines(logging.Formatter):
             said |= {"event": "package", "logger": record.name, "thread": record.threadName, "said": str(record.msg)}
         if not self._text:
             return json.dumps(said, ensure_ascii=False, default=str)
-        rest = " ".join(f"{key}={value}" for key, value in said.items() if key not in {"timestamp", "level", "event"})
+        # As JSON in ASCII: a terminal obeys nothing of it.
+        rest = " ".join(f"{key}={json.dumps(said[key], default=str)}" for key in said if key not in _FIRST)
         return f"{said['timestamp']} {said['level']:7} {said['event']} {rest}".rstrip()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imagewarden import BankKind, Client, EntryRecord, ImageWardenError
+from imagewarden.lists.items import shown
 from imagewarden_sync import fetching, log, sweep
 from imagewarden_sync.config import ExchangeConfig
 from imagewarden_sync.errors import ConfigError, of_the_service
@@ -17,6 +18,7 @@ from imagewarden_sync.status import Counts
 
 _MOST_TOLD = 20
 """Of refused records, so many of a delta are told one by one."""
+_MOST_NAME = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class Pull:
     def _refuse(self, refused: list[tuple[str, str]]) -> None:
         self.counts.refused += len(refused)
         for name, reason in refused[:_MOST_TOLD]:
-            log.warning("refused", exchange=self._config.name, record=name, reason=reason)
+            log.warning("refused", exchange=self._config.name, record=shown(name, _MOST_NAME), reason=reason)
         if len(refused) > _MOST_TOLD:
             log.warning("refused", exchange=self._config.name, more=len(refused) - _MOST_TOLD)
 

@@ -68,7 +68,7 @@ def test_a_checkpoint_is_the_same_after_json(make: type[Exchange]) -> None:
         for checkpoint in checkpoints:
             assert of.from_json(of.to_json(checkpoint)) == checkpoint
         with pytest.raises(ValueError, match="has no such checkpoint"):
-            of.from_json(dict.fromkeys(of.to_json(checkpoints[-1]), ["something else"]))
+            of.from_json({key: ["something else"] for key in of.to_json(checkpoints[-1])})
         assert not records(deltas(of, checkpoints[-1])) or isinstance(exchange, StopNcii | FbThreatExchange)
 
 

@@ -45,6 +45,19 @@ def test_of_other_packages_the_sentence_alone(lines: Callable[[], list[dict[str,
     assert "secret" not in json.dumps(found)
 
 
+def test_a_terminal_obeys_nothing_of_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", written)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    log.configure()
+    log.warning("refused", exchange="tat", record="\x1b[2J\x9b2J")
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    assert written.getvalue().endswith('warning refused exchange="tat" record="\\u001b[2J\\u009b2J"\n')
+
+
 @pytest.mark.parametrize(
     ("failures", "every", "seconds"),
     [
