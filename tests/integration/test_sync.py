@@ -115,7 +115,7 @@ def test_broken_records_are_told_and_hold_up_no_others(world: World) -> None:
             "fb": {f"HASH_PDQ:{good}": {("pdq", good)}},
         },
     )
-    told = {(line["exchange"], line.get("record")): line.get("reason") for line in first.events("refused")}
+    told = {(line["exchange"], line.get("record")): line["reason"] for line in first.events("refused")}
     assert told["ncmec", "42-short"] == "<md5>: it has 3 characters, and a md5 hash has 32 hexadecimal digits"
     assert "pdna cannot be compared" in told["ncmec", "42-only-pdna"]
     assert ("stopncii", "not hexadecimal") in told

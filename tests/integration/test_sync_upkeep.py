@@ -147,7 +147,7 @@ def test_a_server_that_asks_for_keys(tmp_path: Path) -> None:
             client.create_bank("tat", BankKind.BANNED)
         tat.change(1, THEN, hash_digest=digits(1))
         sync = Syncing(server.address, tmp_path)
-        sync.configure(tat=tat)
+        sync.configure({"tat": tat})
         nobody = sync.once()
         assert nobody.code == 2
         assert "show a good key" in nobody.answers["tat"]["error"]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
@@ -97,6 +97,7 @@ class Ncmec(Exchange):
         """Add or change an entry; `deleted=True` leaves its tombstone."""
         with self._lock:
             old = {"member": 42, "kind": "image", "deleted": False, "classification": "A1", "prints": {}}
+            old["number"] = len(self.entries) + 1
             self.entries[entry] = old | self.entries.get(entry, {}) | said | {"when": when}
 
     def spoken(self, asked: Asked) -> Answer:
@@ -106,10 +107,11 @@ class Ncmec(Exchange):
         if asked.path != "/v2/entries":
             return 404, "text/plain", b"no such place"
         begin, end = (self._time(asked.query[key]) for key in ("from", "to"))
-        found = [(entry, one) for entry, one in self.entries.items() if begin <= one["when"] < end]
-        found.sort(key=lambda pair: pair[0][::-1])  # not by time
+        # By number and not by time; a page begins at a number, whatever changed meanwhile.
         start = int(asked.query.get("start", 0))
-        page = found[start : start + self.page_size]
+        found = [(entry, one) for entry, one in self.entries.items() if begin <= one["when"] < end]
+        found = sorted((pair for pair in found if pair[1]["number"] >= start), key=lambda pair: pair[1]["number"])
+        page = found[: self.page_size]
         parts = [f'<?xml version="1.0" encoding="UTF-8"?>\n<queryResult xmlns="{self.NAMESPACE}">']
         for kind in ("image", "video"):
             of_kind = [(entry, one) for entry, one in page if one["kind"] == kind]
@@ -117,9 +119,10 @@ class Ncmec(Exchange):
             parts.append(f'<{kind}s count="{len(of_kind)}" maxTimestamp="{latest}">')
             parts += [self._entry(entry, one) for entry, one in of_kind]
             parts.append(f"</{kind}s>")
-        if start + self.page_size < len(found):
+        if self.page_size < len(found):
             rest = {key: asked.query[key] for key in ("from", "to")}
-            rest |= {"start": str(start + self.page_size), "size": str(self.page_size), "max": str(len(found))}
+            numbers = [one["number"] for _, one in found]
+            rest |= {"start": str(numbers[self.page_size]), "size": str(self.page_size), "max": str(numbers[-1])}
             parts.append(f"<paging><next>{escape('/v2/entries?' + urlencode(rest))}</next></paging>")
         parts.append("</queryResult>")
         return 200, "application/xml", "".join(parts).encode()
@@ -266,8 +269,11 @@ class FbThreatExchange(Exchange):
         return as_json(answer)
 
 
+AnyExchange = TypeVar("AnyExchange", bound=Exchange)
+
+
 @contextmanager
-def served(exchange: Exchange) -> Iterator[Exchange]:
+def served(exchange: AnyExchange) -> Iterator[AnyExchange]:
     """An exchange on a port of its own; `url` says which."""
 
     class Handler(BaseHTTPRequestHandler):

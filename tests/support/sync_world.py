@@ -44,7 +44,7 @@ def start_world(server: Server, folder: Path) -> Iterator[World]:
             stack.enter_context(served(exchange))
         client = stack.enter_context(Client(server.address))
         found = World(ncmec, stopncii, tat, fb, Syncing(server.address, folder), client)
-        found.sync.configure(**found.exchanges)
+        found.sync.configure(found.exchanges)
         for name in found.exchanges:
             client.create_bank(name, BankKind.BANNED)
         yield found

@@ -75,7 +75,7 @@ class Syncing:
     def state(self) -> Path:
         return self.folder / "sync-state"
 
-    def configure(self, every: str = "1h", **exchanges: Exchange) -> None:
+    def configure(self, exchanges: Mapping[str, Exchange], every: str = "1h") -> None:
         """Name the exchanges; each goes into the bank of its name."""
         tables = []
         for name, exchange in exchanges.items():
@@ -88,7 +88,7 @@ class Syncing:
 
     def begin(self, *options: str, **environment: str) -> subprocess.Popen[str]:
         """Start a run over the exchanges that are configured."""
-        return self._start("--config", str(self.folder / "sync.toml"), *options, **environment)
+        return self._start("--config", str(self.folder / "sync.toml"), *options, environment=environment)
 
     def once(self, *options: str, **environment: str) -> Ran:
         """Pull each exchange that is configured once."""
@@ -103,14 +103,16 @@ class Syncing:
         found = _ended(self._start("status", "--json", "--state-dir", str(self.state), state=False))
         return found.code, found.answers
 
-    def _start(self, *options: str, state: bool = True, **environment: str) -> subprocess.Popen[str]:
+    def _start(
+        self, *options: str, state: bool = True, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         options = (*options, "--state-dir", str(self.state)) if state else options
         return subprocess.Popen(
             [sys.executable, "-m", "imagewarden", "--server", self.server, "sync", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **CREDENTIALS, **environment},
+            env={**os.environ, **CREDENTIALS, **(environment or {})},
         )
 
 

@@ -186,18 +186,15 @@ def test_fb_with_nothing_new() -> None:
         assert (found.records, found.fetched) == ([], 0)
 
 
-def test_what_a_page_that_is_none_is_told_as() -> None:
+def test_what_a_page_that_is_none_is_told_as(monkeypatch: pytest.MonkeyPatch) -> None:
     """And never in its own words: they may be of a list, or have a token in them."""
     with served(Ncmec()) as exchange:
-        exchange.change("x", THEN, kind="hologram", prints={"pdq": digits("x")})
-        exchange.page_size = 1
-        exchange.entries["y"] = exchange.entries["x"] | {"kind": "image"}
         of = adapter(exchange)
 
         def broken(_: Any) -> Any:
             return 200, "application/xml", b"<queryResult><secret-record></queryResult>"
 
-        exchange.spoken = broken  # type: ignore[method-assign]  # for this exchange
+        monkeypatch.setattr(exchange, "spoken", broken)
         with pytest.raises(FetchError) as raised:
             deltas(of)
     assert "cannot read (ParseError)" in raised.value.message
