@@ -115,7 +115,7 @@ class TestLog:
     def test_a_log_that_is_gone_is_seen(self, states: States, tmp_path: Path) -> None:
         path = copied(states.killed, tmp_path / "state")
         log_of(path).unlink()
-        with pytest.raises(CatalogError, match=r"sqlite3-wal, which may have had what is missing, is not there"):
+        with pytest.raises(CatalogError, match=r"sqlite3-wal is not there or cannot be read, which"):
             SqlCatalog.open(path)
 
     def test_a_log_that_is_cut_off_is_seen(self, states: States, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ _FRAME = struct.Struct(">6I")
 _MAGIC = 0x377F0682
 """Its lowest bit says in which order the bytes of a word are summed."""
 _VERSION = 3_007_000
-_FRAMES_AT_ONCE = 1_024
+_FEWEST, _MOST = 16, 1_024
+"""So many frames are read at once: few at first, since old ones, which say nothing, may follow."""
 _WORD = 2**32
 
 Numbers = NDArray[np.uint32]
@@ -87,7 +88,8 @@ def read_log(path: Path, page_size: int, after: Position = NOWHERE) -> Written:
         pages, sums = [_NONE], [_NONE]
         size, end = 0, first
         file.seek(_HEADER.size + first.frames * frame_size)
-        while block := file.read(_FRAMES_AT_ONCE * frame_size):
+        frames = _FEWEST
+        while block := file.read(frames * frame_size):
             heads, checksums = _good(block, frame_size, order, at)
             pages.append(heads[:, 0])
             sums.append(_crcs(block, frame_size, len(heads)))
@@ -96,6 +98,7 @@ def read_log(path: Path, page_size: int, after: Position = NOWHERE) -> Written:
             if not len(heads) or len(heads) * frame_size < len(block):
                 break
             at = Position(at.salts, at.frames + len(heads), checksums[-1])
+            frames = min(4 * frames, _MOST)
     if not size:
         return _nothing(after)
     # Of frames after the last one that ends a transaction nothing counts.
