@@ -76,15 +76,20 @@ class Connection:
 
         async def call(request: Any, timeout: float) -> Any:  # noqa: ASYNC109 -- it becomes the call's deadline
             data = await multicallable(request, timeout=timeout)
+            if path == _tfs.PREDICT and not data:
+                raise self._garbled(path, response, "there are none")
             try:
                 return response.FromString(data)
             except DecodeError as error:
-                raise GarbledAnswer(
-                    f"{self._address} answered {path} with bytes that are no {response.DESCRIPTOR.name} ({error}); "
-                    "is it a TensorFlow Serving host? correct IMAGEWARDEN_MODEL_ADDRESS"
-                ) from error
+                raise self._garbled(path, response, str(error)) from error
 
         return call
+
+    def _garbled(self, path: str, response: Any, why: str) -> GarbledAnswer:
+        return GarbledAnswer(
+            f"{self._address} answered {path} with bytes that are no {response.DESCRIPTOR.name} ({why}); "
+            "is it a TensorFlow Serving host? correct IMAGEWARDEN_MODEL_ADDRESS"
+        )
 
     def unavailable(self, error: grpc.aio.AioRpcError) -> EmbeddingUnavailable:
         """A failed call in the domain's words: which host, which status, what to do."""

@@ -295,8 +295,11 @@ async def test_nonsense_is_never_a_vector(
     assert (await embedder.embed(PICTURE, OUTPUTS, 5)).embedding is not None
 
 
-async def test_bytes_that_are_no_message(fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer) -> None:
-    fake_host.garbage["predict"] = b"\xff\xff\xff<html>"
+@pytest.mark.parametrize("data", [b"\xff\xff\xff<html>", b""], ids=["of another kind", "none"])
+async def test_bytes_that_are_no_message(
+    data: bytes, fake_host: ModelHost, embedder: TfServingEmbedder, observer: Observer
+) -> None:
+    fake_host.garbage["predict"] = data
     with pytest.raises(EmbeddingUnavailable, match="no PredictResponse"):
         await embedder.embed(PICTURE, OUTPUTS, 5)
     assert observer.failures == ["NONSENSE"]
