@@ -128,10 +128,14 @@ def _begin(work: Work, file: str, *, as_json: bool) -> dict[str, Any]:
     try:
         said = work.begin()
     except _UNREADABLE as error:
-        raise fail(f"{file}: {error}") from None
+        raise fail(f"{file}: {_why(error)}") from None
     if not as_json and "format" in said:
         typer.echo(f"{said['list']}: {said['format']} ({said['why']})")
     return said
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def _read(work: Work, file: str, *, shown: bool) -> None:
@@ -140,7 +144,7 @@ def _read(work: Work, file: str, *, shown: bool) -> None:
         with Bar("reading", work.total(), shown=shown) as bar:
             work.read(bar)
     except _UNREADABLE as error:
-        raise fail(f"{file}: {error}; nothing was changed") from None
+        raise fail(f"{file}: {_why(error)}; nothing was changed") from None
 
 
 def _try(client: Client, work: Work, tally: Tally, file: str, *, shown: bool) -> None:
@@ -151,7 +155,7 @@ def _try(client: Client, work: Work, tally: Tally, file: str, *, shown: bool) ->
             for answer in work.answers(client, tally, bar, dry_run=True):
                 tally.take(answer)
     except _UNREADABLE as error:
-        raise fail(f"{file}: {error}; nothing was changed") from None
+        raise fail(f"{file}: {_why(error)}; nothing was changed") from None
 
 
 def _bring_in(client: Client, work: Work, tally: Tally, again: list[str], *, shown: bool) -> None:
@@ -235,7 +239,7 @@ def _written(out: Path | None) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             if out.suffix == ".gz":
-                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                     yield packed  # type: ignore[misc]  # a file to write bytes to, whatever typeshed says
             else:
                 yield file

@@ -134,7 +134,7 @@ def hash_of(kind: SignalType, text: str) -> RecordHash:
     """
     length = BYTES[kind]
     if len(text) != 2 * length:
-        raise BadRecord(f"it has {len(text)} characters, and a {kind} hash has {2 * length} hexadecimal digits")
+        raise BadRecord(f"it has {len(text)} characters; {kind} hashes have {2 * length} hexadecimal digits")
     try:
         value = bytes.fromhex(text)
     except ValueError:
