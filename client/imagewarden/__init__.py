@@ -12,7 +12,17 @@
 from imagewarden._aio import AsyncClient
 from imagewarden._audit_event import AuditEvent
 from imagewarden._channel import MAX_MESSAGE_BYTES, TlsConfig
-from imagewarden._enums import Action, BankKind, EntryState, Metric, SignalType, UndecidedCode, Verdict
+from imagewarden._enums import (
+    Action,
+    BankKind,
+    EntryState,
+    Metric,
+    Opinion,
+    QuarantineReason,
+    SignalType,
+    UndecidedCode,
+    Verdict,
+)
 from imagewarden._errors import (
     AlreadyExists,
     ConnectionFailed,
@@ -27,6 +37,7 @@ from imagewarden._errors import (
     Unauthenticated,
     Unavailable,
 )
+from imagewarden._opinions import Feedback, MatchReport, Quarantine
 from imagewarden._retry import RetryPolicy
 from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
@@ -74,6 +85,7 @@ __all__ = [
     "EntryState",
     "Evidence",
     "FailedPrecondition",
+    "Feedback",
     "Hash",
     "HashesAdded",
     "ImageInfo",
@@ -81,10 +93,14 @@ __all__ = [
     "ImageWardenError",
     "InvalidRequest",
     "Match",
+    "MatchReport",
     "Metric",
     "NotFound",
+    "Opinion",
     "PermissionDenied",
     "Policy",
+    "Quarantine",
+    "QuarantineReason",
     "ResourceExhausted",
     "RetryPolicy",
     "SearchResult",

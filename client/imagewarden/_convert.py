@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from imagewarden import _enums as e
+from imagewarden import _opinions as o
 from imagewarden import _types as t
 from imagewarden._errors import InvalidRequest
 from imagewarden.v1 import bank_service_pb2 as banks_pb
@@ -61,6 +62,11 @@ def signal_number(word: e.SignalType | str) -> Any:
 def state_number(word: e.EntryState | str) -> Any:
     """An entry state's number."""
     return _number(e.EntryState, types.EntryState, "ENTRY_STATE_", word)
+
+
+def opinion_number(word: e.Opinion | str) -> Any:
+    """An opinion's number."""
+    return _number(e.Opinion, types.Opinion, "OPINION_", word)
 
 
 def metric_number(word: e.Metric | str) -> Any:
@@ -117,6 +123,7 @@ def _match(message: types.Match) -> t.Match:
         labels=tuple(message.labels),
         evidence=tuple(t.Evidence(_signal_type(one.signal), one.value, one.reached) for one in message.evidence),
         transform=transform,
+        quarantined=_quarantined(message.quarantined) if message.quarantined else None,
     )
 
 
@@ -153,23 +160,54 @@ def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
     )
 
 
+def _policy(message: types.Policy) -> t.Policy:
+    thresholds = tuple(t.Threshold(_signal_type(one.signal), one.threshold, one.disabled) for one in message.thresholds)
+    # A server that does not know these yet asks all pictures, and quarantines nothing.
+    return t.Policy(
+        _action(message.action),
+        thresholds,
+        message.enabled_ratio if message.HasField("enabled_ratio") else 1.0,
+        message.quarantine_false_positives,
+        message.quarantine_flood,
+    )
+
+
 def bank(message: types.Bank) -> t.Bank:
     """A bank."""
-    thresholds = tuple(
-        t.Threshold(_signal_type(one.signal), one.threshold, one.disabled) for one in message.policy.thresholds
-    )
     return t.Bank(
         name=message.name,
         kind=_kind(message.kind),
         display_name=message.display_name,
-        policy=t.Policy(_action(message.policy.action), thresholds),
+        policy=_policy(message.policy),
         enabled=message.enabled,
         labels=dict(message.labels),
         keep_images=message.keep_images,
         entry_count=message.entry_count,
         create_time=message.create_time.ToDatetime(tzinfo=UTC),
         update_time=message.update_time.ToDatetime(tzinfo=UTC),
+        feedback=_feedback(message.feedback),
     )
+
+
+def _feedback(message: types.Feedback) -> o.Feedback:
+    return o.Feedback(message.confirmed, message.false_positives, message.disputed)
+
+
+def _report(message: types.MatchReport) -> o.MatchReport:
+    opinion = _word(e.Opinion, types.Opinion, "OPINION_", message.opinion, e.Opinion.UNKNOWN)
+    time = message.time.ToDatetime(tzinfo=UTC)
+    return o.MatchReport(message.sha256, opinion, message.note, message.reporter, time)
+
+
+def _quarantined(value: int) -> e.QuarantineReason:
+    return _word(e.QuarantineReason, types.QuarantineReason, "QUARANTINE_REASON_", value, e.QuarantineReason.UNKNOWN)
+
+
+def _quarantine(message: types.Entry) -> o.Quarantine | None:
+    if not message.HasField("quarantine"):
+        return None
+    said = message.quarantine
+    return o.Quarantine(_quarantined(said.reason), said.message, said.time.ToDatetime(tzinfo=UTC))
 
 
 def entry(message: types.Entry) -> t.Entry:
@@ -202,6 +240,9 @@ def entry(message: types.Entry) -> t.Entry:
         thumbnail=message.thumbnail,
         create_time=_time(message, "create_time"),
         update_time=_time(message, "update_time"),
+        feedback=_feedback(message.feedback),
+        reports=tuple(_report(one) for one in message.reports),
+        quarantine=_quarantine(message),
     )
 
 
@@ -231,6 +272,9 @@ def policy(value: t.Policy) -> types.Policy:
         message.action = action_number(value.action)
     for one in value.thresholds:
         message.thresholds.add(signal=signal_number(one.signal), threshold=one.value, disabled=one.disabled)
+    for name in ("enabled_ratio", "quarantine_false_positives", "quarantine_flood"):
+        if getattr(value, name) is not None:
+            setattr(message, name, getattr(value, name))
     return message
 
 

@@ -37,9 +37,12 @@ from imagewarden_server.interceptors import chain
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.enroll import Enroller
+from imagewarden_server.matching.feedback import Reporter
+from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.lookup import utc_now
 from imagewarden_server.matching.passes import Passes
 from imagewarden_server.matching.pictures import Workers
+from imagewarden_server.matching.quarantine import Quarantiner
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, Bank
@@ -57,6 +60,7 @@ _MESSAGE_ROOM = 4 * 2**20
 _MESSAGE_PICTURES = 4
 _REFLECTED = (_MODERATION, _BANKS, _AUDIT, health.SERVICE_NAME, reflection.SERVICE_NAME)
 _EXPIRE_SECONDS = 10.0
+_FLOOD_SECONDS = 1.0
 _WATCH_SECONDS = 0.25
 _KEY_SECONDS = 0.5
 """A key that is revoked is refused after so long."""
@@ -138,6 +142,8 @@ class App:
             interceptors=chain(self.metrics, settings.max_concurrent_calls, lambda: self._serving, authority),
             options=_options(settings),
         )
+        floods = Floods()
+        quarantiner = Quarantiner(catalog.reports, follower, workers, self.metrics)
         checker = Checker(
             catalog=catalog,
             index=index,
@@ -147,6 +153,7 @@ class App:
             decoder=decoder,
             on_undecided=Action[settings.on_undecided.name],
             observer=self.metrics,
+            floods=floods,
         )
         similarity = Similarity(
             catalog=catalog, index=index, follower=follower, embedder=passes, workers=workers, decoder=decoder
@@ -156,6 +163,7 @@ class App:
             ModerationServicer(
                 checker,
                 similarity,
+                Reporter(catalog, catalog.reports, quarantiner, workers, self.metrics),
                 catalog_id=catalog.id,
                 metrics=self.metrics,
                 default_deadline=settings.default_deadline_seconds,
@@ -180,6 +188,7 @@ class App:
             readiness.watch(),
             _every(_EXPIRE_SECONDS, lambda: _expire(catalog, follower)),
             _every(settings.snapshot_seconds, snapshotter.save),
+            _every(_FLOOD_SECONDS, lambda: quarantiner.put_flooded(floods)),
         ):
             running = asyncio.create_task(task)
             stack.push_async_callback(_cancel, running)
@@ -205,6 +214,7 @@ class App:
             model_ready=lambda: embedder.model is not None,
             model_left_alone=lambda: embedder.breaker is not BreakerState.CLOSED,
             cached=lambda: passes.nbytes,
+            quarantined=catalog.reports.quarantined,
         )
 
     async def _authority(self, catalog: SqlCatalog) -> access.Authority:

@@ -39,6 +39,7 @@ MAY = {
     "BatchCheckImages": "checker moderator brand admin",
     "StreamCheckImages": "checker moderator brand admin",
     "SearchSimilarImages": "checker moderator brand admin",
+    "ReportMatch": "moderator brand admin",
     "CreateBank": "moderator admin",
     "GetBank": "moderator brand auditor admin",
     "ListBanks": "moderator brand auditor admin",

@@ -13,6 +13,7 @@ import typer
 
 from imagewarden import Action, Bank, Hash, ImageWardenError, Policy, SignalType, Threshold
 from imagewarden.cli.output import fail, print_json, print_table, progress
+from imagewarden.cli.report import counted
 from imagewarden.cli.state import complete_bank, shared
 from imagewarden.cli.words import HashType, Kind
 
@@ -27,6 +28,23 @@ Json = Annotated[bool, typer.Option("--json", help="Answer JSON.")]
 Thresholds = Annotated[
     list[str] | None,
     typer.Option("--threshold", help="signal=value or signal=off, such as pdq=24; may be given again."),
+]
+FalsePositives = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Quarantine an entry at so many more false positives than confirmations; 0: never. Default: 3."
+    ),
+]
+Flood = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Quarantine an entry that suddenly matches so many different pictures in ten minutes; 0: never. Default: "
+        "100.",
+    ),
+]
+Ratio = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Compare only this part of all pictures: the same ones each time.")
 ]
 
 
@@ -75,6 +93,18 @@ def _labels(texts: list[str] | None) -> dict[str, str] | None:
     return {key: value for key, value in pairs.items() if key}
 
 
+def _enabled(bank: Bank) -> str:
+    ratio = 1.0 if bank.policy.enabled_ratio is None else bank.policy.enabled_ratio
+    return "no" if not bank.enabled else "yes" if ratio >= 1 else f"for {ratio * 100:g} % of pictures"
+
+
+def _quarantine(bank: Bank) -> str:
+    reports, flood = bank.policy.quarantine_false_positives, bank.policy.quarantine_flood
+    said = [f"at {reports} more false positives"] if reports else []
+    said += [f"at {flood} pictures in ten minutes"] if flood else []
+    return ", ".join(said) or "never"
+
+
 def _show(bank: Bank, *, as_json: bool) -> None:
     if as_json:
         print_json(bank)
@@ -84,10 +114,12 @@ def _show(bank: Bank, *, as_json: bool) -> None:
         ("kind", bank.kind),
         ("display name", bank.display_name),
         ("action", bank.policy.action),
-        ("enabled", "yes" if bank.enabled else "no"),
+        ("enabled", _enabled(bank)),
         ("entries", bank.entry_count),
+        ("quarantine", _quarantine(bank)),
         ("keeps images", "yes" if bank.keep_images else "no"),
         ("labels", ", ".join(f"{key}={value}" for key, value in bank.labels.items())),
+        ("reports", counted(bank)),
         ("created", bank.create_time.isoformat(timespec="seconds")),
     ]
     rows += [
@@ -106,13 +138,16 @@ def create(
     display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
     action: Annotated[Action | None, typer.Option(help="What a match asks for.", case_sensitive=False)] = None,
     threshold: Thresholds = None,
+    enabled_ratio: Ratio = None,
+    quarantine_false_positives: FalsePositives = None,
+    quarantine_flood: Flood = None,
     label: Annotated[list[str] | None, typer.Option(help="key=value; may be given again.")] = None,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the pictures of entries.")] = False,
     json_output: Json = False,
 ) -> None:
     """Make a bank."""
     options = shared(context)
-    policy = Policy(action, _thresholds(threshold or []))
+    policy = Policy(action, _thresholds(threshold or []), enabled_ratio, quarantine_false_positives, quarantine_flood)
     with options.client() as client:
         change = client.create_bank(
             name, kind, display_name=display_name, policy=policy, labels=_labels(label), keep_images=keep_images
@@ -136,7 +171,7 @@ def list_(context: typer.Context, json_output: Json = False) -> None:
             bank.kind,
             bank.policy.action,
             bank.entry_count,
-            "yes" if bank.enabled else "no",
+            _enabled(bank),
         )
         for bank in banks
     ]
@@ -163,6 +198,9 @@ def update(
         typer.Option(help="A policy, as `eval calibrate` writes it; --threshold and --action stand above it."),
     ] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Compare with it, or not.")] = None,
+    enabled_ratio: Ratio = None,
+    quarantine_false_positives: FalsePositives = None,
+    quarantine_flood: Flood = None,
     label: Annotated[list[str] | None, typer.Option(help="key=value; replaces all labels.")] = None,
     keep_images: Annotated[bool | None, typer.Option("--keep-images/--no-keep-images")] = None,
     json_output: Json = False,
@@ -181,6 +219,9 @@ def update(
             display_name=display_name,
             action=filed[0] if action is None else action,
             thresholds=thresholds,
+            enabled_ratio=enabled_ratio,
+            quarantine_false_positives=quarantine_false_positives,
+            quarantine_flood=quarantine_flood,
             enabled=enabled,
             labels=_labels(label),
             keep_images=keep_images,

@@ -11,6 +11,7 @@ import typer
 from imagewarden import AlreadyExists, Client, Entry, EntryChange, EntryState, ImageWardenError, Unavailable
 from imagewarden.cli.files import pictures
 from imagewarden.cli.output import fail, print_json, print_table, progress
+from imagewarden.cli.report import counted
 from imagewarden.cli.state import complete_bank, shared
 from imagewarden.cli.words import State
 
@@ -120,6 +121,11 @@ def register(
         typer.echo(f"registered {change.entry.name}; revision {change.revision}")
 
 
+def _quarantine(entry: Entry) -> str:
+    why = entry.quarantine
+    return "no" if why is None else f"{why.reason}, since {why.time.isoformat(timespec='seconds')}: {why.message}"
+
+
 @entry_app.command("list")
 def list_(
     context: typer.Context,
@@ -127,6 +133,7 @@ def list_(
     external_id: ExternalId = "",
     label: Annotated[str, typer.Option(help="Only entries with this label.")] = "",
     state: Annotated[State | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="Only quarantined entries.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     json_output: Json = False,
 ) -> None:
@@ -134,7 +141,9 @@ def list_(
     options = shared(context)
     entries: list[Entry] = []
     with options.client() as client:
-        for entry in client.list_entries(bank, external_id=external_id, label=label, state=state):
+        for entry in client.list_entries(
+            bank, external_id=external_id, label=label, state=state, quarantined=quarantined
+        ):
             entries.append(entry)
             if options.json or json_output:
                 print_json(entry)
@@ -144,7 +153,7 @@ def list_(
         rows = [
             (
                 entry.name,
-                entry.state,
+                entry.state if entry.quarantine is None else f"{entry.state}, quarantined",
                 entry.brand or entry.external_id,
                 " ".join(dict.fromkeys(signal.type for signal in entry.signals)),
                 " ".join(entry.labels),
@@ -175,10 +184,16 @@ def show(
         ("labels", " ".join(entry.labels)),
         ("source", entry.source),
         ("expires", entry.expire_time.isoformat() if entry.expire_time else "never"),
+        ("reports", counted(entry)),
+        ("quarantine", _quarantine(entry)),
     ]
     for signal in entry.signals:
         vectors = f"{signal.views} views of {signal.dimensions} dimensions, model {signal.model_version[:12]}"
         rows.append((f"signal {signal.type}", signal.hex or vectors))
+    rows += [
+        (f"report of {one.time:%Y-%m-%d}", f"{one.opinion} by {one.reporter}, {one.sha256[:12]}: {one.note}")
+        for one in entry.reports
+    ]
     print_table("", ("field", "value"), rows)
 
 
@@ -193,10 +208,18 @@ def update(
     brand: Annotated[str | None, typer.Option(help="The brand's name.")] = None,
     expires: Expires = None,
     never_expires: Annotated[bool, typer.Option("--never-expires", help="Take its expiry away.")] = False,
+    quarantine: Annotated[
+        str | None, typer.Option(help="Put it under quarantine, and say why: it blocks nothing from then on.")
+    ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="Lift its quarantine; what was reported until now is forgiven.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Change an entry; what is not given stays as it is."""
     options = shared(context)
+    if quarantine is not None and release:
+        raise fail("--quarantine and --release are each other's contrary; give one of them")
     state = None if enable is None else (EntryState.ACTIVE if enable else EntryState.DISABLED)
     with options.client() as client:
         change = client.update_entry(
@@ -208,11 +231,14 @@ def update(
             state=state,
             expire_time=expires,
             never_expires=never_expires,
+            quarantine=quarantine,
+            release=release,
         )
     if options.json or json_output:
         print_json(change)
     else:
-        typer.echo(f"{change.entry.name} is {change.entry.state}; revision {change.revision}")
+        held = "" if change.entry.quarantine is None else " and quarantined"
+        typer.echo(f"{change.entry.name} is {change.entry.state}{held}; revision {change.revision}")
 
 
 @entry_app.command("delete")

@@ -194,7 +194,9 @@ class UpdateBankRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of: display_name, policy, policy.action, policy.thresholds, enabled, labels, keep_images."""
+        """Of: display_name, policy, policy.action, policy.thresholds, policy.enabled_ratio, policy.quarantine_false_positives,
+        policy.quarantine_flood, enabled, labels, keep_images.
+        """
 
     def __init__(
         self,
@@ -683,6 +685,7 @@ class ListEntriesRequest(_message.Message):
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """`banks/{bank}`."""
     page_size: _builtins.int
@@ -695,6 +698,8 @@ class ListEntriesRequest(_message.Message):
     """Only entries with this label; empty: all."""
     state: _types_pb2.EntryState.ValueType
     """Only entries in this state; unset: all."""
+    quarantined: _builtins.bool
+    """True: only entries that are quarantined."""
     def __init__(
         self,
         *,
@@ -704,10 +709,11 @@ class ListEntriesRequest(_message.Message):
         external_id: _builtins.str = ...,
         label: _builtins.str = ...,
         state: _types_pb2.EntryState.ValueType = ...,
+        quarantined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "external_id", b"external_id", "label", b"label", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "external_id", b"external_id", "label", b"label", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -758,7 +764,10 @@ class UpdateEntryRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of: external_id, labels, metadata, source, brand, state, expire_time. State may be set to ACTIVE or DISABLED."""
+        """Of: external_id, labels, metadata, source, brand, state, expire_time, quarantine. State may be set to ACTIVE or
+        DISABLED. With `quarantine` an entry that has one is put under it, by hand, and one that has none is released: what was
+        reported until then does not quarantine it again.
+        """
 
     def __init__(
         self,

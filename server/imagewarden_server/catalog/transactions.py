@@ -21,9 +21,9 @@ from imagewarden_server.matching.revisions import encode_revision
 
 T = TypeVar("T")
 
-Done = tuple[T, Detail, Any, audit.Note]
-"""What a change did: the value to answer, what it means for the index, from what a repeat of it is answered, and what
-is recorded of it."""
+Done = tuple[T, Detail | None, Any, audit.Note]
+"""What a change did: the value to answer, what it means for the index (None: nothing that a check or a listing sees, so
+it is no revision), from what a repeat of it is answered, and what is recorded of it."""
 
 Work = Callable[[Connection, int], Done[T]]
 """A change's work, of the connection and the time."""
@@ -76,9 +76,12 @@ class Ledger:
                 if row is not None:
                     return Written(recall(connection, row.result), row.revision, replayed=True)
             value, detail, result, note = work(connection, now)
-            revision = last_revision(connection) + 1
-            connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
-            token = encode_revision(self.catalog_id, revision)
+            revision = last_revision(connection)
+            token = ""
+            if detail is not None:
+                revision += 1
+                connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
+                token = encode_revision(self.catalog_id, revision)
             audit.append(connection, self.catalog_id, note, method=kind, now=now, revision=token)
             if once is not None:
                 connection.execute(sql_delete(requests).where(requests.c.time < now - _REQUESTS_KEPT))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from imagewarden_server import media
 from imagewarden_server.matching.content import ContentComparer
 from imagewarden_server.matching.embedder import Embedder
+from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.glance import Glance, glance
 from imagewarden_server.matching.lookup import Lookup
 from imagewarden_server.matching.pictures import Workers, digest_signals, require_bytes
@@ -71,12 +72,14 @@ class Checker:
         decoder: Decoder,
         on_undecided: Action,
         observer: RecentObserver | None = None,
+        floods: Floods | None = None,
     ) -> None:
         self._index = index
         self._follower = follower
         self._workers = workers
         self._decoder = decoder
         self._on_undecided = on_undecided
+        self._floods = floods or Floods()
         self._lookup = Lookup(catalog, index)
         self._embedder = embedder
         self._content = ContentComparer(self._lookup, embedder, workers)
@@ -108,6 +111,7 @@ class Checker:
         with walk.stage("policy"):
             on_undecided = request.on_undecided or self._on_undecided
             verdict, action, matches = decide(walk.matches, walk.undecided, on_undecided)
+            self._floods.see(matches, sha256)
         return CheckResult(
             verdict=verdict,
             action=action,
@@ -138,6 +142,7 @@ class Checker:
     def _compare_sha256(self, walk: Walk, *, wait: bool = True) -> bytes:
         with walk.stage("digest"):
             sha256 = media.sha256(walk.request.image)
+            walk.scope = walk.scope.taking(sha256)
         with walk.stage("digest_search"):
             walk.exact = self._lookup.digests(walk.scope, (HashSignal(SignalType.SHA256, sha256),), wait=wait)
         return sha256

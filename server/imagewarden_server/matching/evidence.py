@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imagewarden_server.matching.fusion import fusion_for
+from imagewarden_server.matching.policy import action_of
 from imagewarden_server.matching.second_look import stronger
 from imagewarden_server.matching.types import Bank, Box, Entry, Evidence, Match, SignalType, Threshold, Transform
 
@@ -140,7 +141,7 @@ def match_of(entry: Entry, bank: Bank, candidate: Candidate) -> Match | None:
         score=1 - value / _PDQ_BITS if signal is SignalType.PDQ else value,
         distance=at.distance if signal is not SignalType.COMBINED else 0.0,
         threshold=thresholds[signal].value,
-        action=bank.policy.action,
+        action=action_of(entry, bank),
         region=placed.region,
         frame=placed.frame,
         evidence=evidence,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict, Unpack
 
 from imagewarden_server.matching.types import (
     Action,
+    Bank,
     BankKind,
+    Entry,
     Match,
     Policy,
     SignalType,
@@ -68,27 +71,42 @@ _EXACTNESS: Mapping[SignalType, int] = {
 }
 
 
+class Rest(TypedDict, total=False):
+    """What a policy has beside its action and its thresholds; see `types.Policy`."""
+
+    enabled_ratio: float
+    quarantine_false_positives: int
+    quarantine_flood: int
+
+
 def default_policy(kind: BankKind) -> Policy:
     """The complete policy that a bank of this kind begins with."""
     base = _DEFAULTS[kind]
     return Policy(base.action, {**{digest: Threshold(0) for digest in _DIGESTS}, **base.thresholds})
 
 
-def complete(kind: BankKind, action: Action | None, thresholds: Mapping[SignalType, Threshold]) -> Policy:
+def complete(
+    kind: BankKind, action: Action | None, thresholds: Mapping[SignalType, Threshold], **rest: Unpack[Rest]
+) -> Policy:
     """A policy with what the owner set, and the defaults of the kind for the rest."""
     base = default_policy(kind)
-    return Policy(base.action if action is None else action, {**base.thresholds, **thresholds})
+    return Policy(base.action if action is None else action, {**base.thresholds, **thresholds}, **rest)
+
+
+def action_of(entry: Entry, bank: Bank) -> Action:
+    """What a match of an entry asks for: what its bank does, but that a quarantined entry blocks nothing."""
+    return bank.policy.action if entry.quarantine is None else min(bank.policy.action, Action.REVIEW)
 
 
 def clear(matches: Iterable[Match]) -> list[Match]:
     """Mark the matches that an ALLOWED bank clears.
 
     An ALLOWED match clears a match of another bank only where it is at least as exact: a cleared digest clears all that
-    the same bytes match, a cleared PDQ never clears a banned digest.
+    the same bytes match, a cleared PDQ never clears a banned digest. A quarantined entry clears nothing.
     """
     found = list(matches)
     allowed = sorted(
-        (match for match in found if match.bank.kind is BankKind.ALLOWED),
+        (match for match in found if match.bank.kind is BankKind.ALLOWED and match.entry.quarantine is None),
         key=lambda match: -_EXACTNESS[match.signal],
     )
     if not allowed:
@@ -136,7 +154,8 @@ def decide(
 def _everything_cleared(marked: Sequence[Match], counted: Sequence[Match]) -> bool:
     """Whether the very bytes are allowed: then nothing that did not run could have counted."""
     return not counted and any(
-        match.bank.kind is BankKind.ALLOWED and match.signal is SignalType.SHA256 for match in marked
+        match.bank.kind is BankKind.ALLOWED and match.signal is SignalType.SHA256 and match.entry.quarantine is None
+        for match in marked
     )
 
 

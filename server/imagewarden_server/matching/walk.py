@@ -53,6 +53,7 @@ class Walk:
     """One check's state as it goes along the road.
 
     Attributes:
+        scope: the banks that are compared; those of a part of the pictures are left out once the digest is known.
         exact: matches by digest.
         candidates: the entries that the picture's pixels may show.
         pdq: of the first frame.
