@@ -309,7 +309,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One entry that recognises the picture, by one signal; score, distance and threshold as the API states them."""
+    """One entry that recognises the picture, by one signal; score, distance and threshold as the API states them.
+
+    Attributes:
+        clears: of an ALLOWED bank: whether all of the picture is what its banks allow, so that it may clear it.
+    """
 
     entry: Entry
     bank: Bank
@@ -323,6 +327,7 @@ class Match:
     cleared_by: str = ""
     evidence: tuple[Evidence, ...] = ()
     transform: Transform | None = None
+    clears: bool = True
 
 
 @dataclass(frozen=True, slots=True)
