@@ -38,6 +38,7 @@ from imagewarden._errors import (
     Unavailable,
 )
 from imagewarden._opinions import Feedback, MatchReport, Quarantine
+from imagewarden._preview import HistogramBar, NearPicture, PolicyPreview, SignalPreview
 from imagewarden._retry import RetryPolicy
 from imagewarden._sources import ImageSource
 from imagewarden._sync import Client
@@ -88,6 +89,7 @@ __all__ = [
     "Feedback",
     "Hash",
     "HashesAdded",
+    "HistogramBar",
     "ImageInfo",
     "ImageSource",
     "ImageWardenError",
@@ -95,10 +97,12 @@ __all__ = [
     "Match",
     "MatchReport",
     "Metric",
+    "NearPicture",
     "NotFound",
     "Opinion",
     "PermissionDenied",
     "Policy",
+    "PolicyPreview",
     "Quarantine",
     "QuarantineReason",
     "ResourceExhausted",
@@ -106,6 +110,7 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "Signal",
+    "SignalPreview",
     "SignalType",
     "SimilarImage",
     "StageTiming",

@@ -200,6 +200,7 @@ def add_image(
     metadata: Mapping[str, str] | None = None,
     source: str = "",
     expire_time: datetime | None = None,
+    note: str = "",
     validate_only: bool = False,
     request_id: str | None = None,
     timeout: float | None = None,
@@ -214,6 +215,7 @@ def add_image(
         metadata: facts of the owner's own.
         source: where it comes from.
         expire_time: from when on it is no longer compared; without a zone it is this machine's time.
+        note: what its keepers say of it to each other, at most 1,000 characters.
         validate_only: check and compute all, and change nothing.
         request_id: a UUID4 of an earlier try whose answer was lost; None: a new one.
         timeout: seconds, retries included; None: the client's.
@@ -223,7 +225,7 @@ def add_image(
         lambda chosen: pb.AddImageRequest(
             bank=bank_name(bank, field="bank"),
             image=read_image(image),
-            entry=convert.said(external_id, labels, metadata, source, expire_time),
+            entry=convert.said(external_id, labels, metadata, source, expire_time, note),
             request_id=chosen,
             validate_only=validate_only,
         ),
@@ -245,6 +247,7 @@ def register_logo(
     metadata: Mapping[str, str] | None = None,
     source: str = "",
     expire_time: datetime | None = None,
+    note: str = "",
     validate_only: bool = False,
     request_id: str | None = None,
     timeout: float | None = None,
@@ -260,6 +263,7 @@ def register_logo(
         metadata: see `add_image`.
         source: see `add_image`.
         expire_time: see `add_image`.
+        note: see `add_image`.
         validate_only: see `add_image`.
         request_id: see `add_image`.
         timeout: see `add_image`.
@@ -270,7 +274,7 @@ def register_logo(
             bank=bank_name(bank, field="bank"),
             brand=brand,
             images=[read_image(image, field=f"images[{place}]") for place, image in enumerate(images)],
-            entry=convert.said(external_id, labels, metadata, source, expire_time),
+            entry=convert.said(external_id, labels, metadata, source, expire_time, note),
             request_id=chosen,
             validate_only=validate_only,
         ),

@@ -79,7 +79,8 @@ def _action(value: int) -> e.Action:
     return _word(e.Action, types.Action, "ACTION_", value)
 
 
-def _signal_type(value: int) -> e.SignalType:
+def signal_type(value: int) -> e.SignalType:
+    """A signal of an answer."""
     return _word(e.SignalType, types.SignalType, "SIGNAL_TYPE_", value, e.SignalType.UNKNOWN)
 
 
@@ -110,7 +111,7 @@ def _match(message: types.Match) -> t.Match:
         entry=message.entry,
         bank=message.bank,
         bank_kind=_kind(message.bank_kind),
-        signal=_signal_type(message.signal),
+        signal=signal_type(message.signal),
         score=message.score,
         distance=message.distance,
         threshold=message.threshold,
@@ -121,7 +122,7 @@ def _match(message: types.Match) -> t.Match:
         external_id=message.external_id,
         brand=message.brand,
         labels=tuple(message.labels),
-        evidence=tuple(t.Evidence(_signal_type(one.signal), one.value, one.reached) for one in message.evidence),
+        evidence=tuple(t.Evidence(signal_type(one.signal), one.value, one.reached) for one in message.evidence),
         transform=transform,
         quarantined=_quarantined(message.quarantined) if message.quarantined else None,
     )
@@ -149,7 +150,7 @@ def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
             t.UndecidedReason(
                 _word(e.UndecidedCode, types.UndecidedCode, "UNDECIDED_CODE_", one.code, e.UndecidedCode.UNKNOWN),
                 one.message,
-                tuple(_signal_type(signal) for signal in one.signals),
+                tuple(signal_type(signal) for signal in one.signals),
             )
             for one in message.undecided_reasons
         ),
@@ -161,7 +162,7 @@ def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
 
 
 def _policy(message: types.Policy) -> t.Policy:
-    thresholds = tuple(t.Threshold(_signal_type(one.signal), one.threshold, one.disabled) for one in message.thresholds)
+    thresholds = tuple(t.Threshold(signal_type(one.signal), one.threshold, one.disabled) for one in message.thresholds)
     # A server that does not know these yet asks all pictures, and quarantines nothing.
     return t.Policy(
         _action(message.action),
@@ -214,7 +215,7 @@ def entry(message: types.Entry) -> t.Entry:
     """An entry."""
     signals = tuple(
         t.Signal(
-            _signal_type(one.type),
+            signal_type(one.type),
             one.hex,
             one.quality if one.type == types.SIGNAL_TYPE_PDQ and one.quality >= 0 else None,
             one.model_version,
@@ -243,6 +244,7 @@ def entry(message: types.Entry) -> t.Entry:
         feedback=_feedback(message.feedback),
         reports=tuple(_report(one) for one in message.reports),
         quarantine=_quarantine(message),
+        note=message.note,
     )
 
 
@@ -297,6 +299,7 @@ def hash_to_add(value: t.Hash | str, field: str) -> banks_pb.HashToAdd:
         metadata=one.metadata,
         source=one.source,
         expire_time=timestamp(one.expire_time),
+        note=one.note,
     )
 
 
@@ -306,6 +309,7 @@ def said(
     metadata: Mapping[str, str] | None,
     source: str,
     expire_time: datetime | None,
+    note: str,
 ) -> types.Entry:
     """What an owner says of an entry."""
     return types.Entry(
@@ -314,4 +318,5 @@ def said(
         metadata=metadata or {},
         source=source,
         expire_time=timestamp(expire_time),
+        note=note,
     )

@@ -36,6 +36,7 @@ def list_entries(
     label: str = "",
     state: e.EntryState | str | None = None,
     quarantined: bool = False,
+    note: str = "",
     page_size: int = 0,
     timeout: float | None = None,
 ) -> Pages[t.Entry]:
@@ -47,6 +48,7 @@ def list_entries(
         label: only entries with this one.
         state: only entries in this one.
         quarantined: only entries that are quarantined.
+        note: only entries whose note has this in it, whatever its case.
         page_size: how many are fetched at once, 1 to 1,000; 0: 100.
         timeout: seconds that each page has; None: the client's.
     """
@@ -61,6 +63,7 @@ def list_entries(
                 label=label,
                 state=types.ENTRY_STATE_UNSPECIFIED if state is None else convert.state_number(state),
                 quarantined=quarantined,
+                note=note,
             ),
             pb.ListEntriesResponse,
             lambda answer: ([convert.entry(one) for one in answer.entries], answer.next_page_token),
@@ -77,6 +80,7 @@ def update_entry(
     metadata: Mapping[str, str] | None = None,
     source: str | None = None,
     brand: str | None = None,
+    note: str | None = None,
     state: e.EntryState | str | None = None,
     expire_time: datetime | None = None,
     never_expires: bool = False,
@@ -98,6 +102,7 @@ def update_entry(
             "metadata": metadata,
             "source": source,
             "brand": brand,
+            "note": note,
             "state": None if state is None else convert.state_number(state),
             "expire_time": convert.timestamp(expire_time),
             "quarantine": None if quarantine is None else types.Quarantine(message=quarantine),

@@ -14,6 +14,7 @@ from imagewarden import _banks as banks
 from imagewarden import _entries as entries
 from imagewarden import _feedback as feedback
 from imagewarden import _moderation as moderation
+from imagewarden import _preview as preview
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
 from imagewarden._channel import TlsConfig, checked_target, key_metadata, options
 from imagewarden._errors import ImageWardenError
@@ -201,4 +202,5 @@ class Client:
     list_entries = _pages(entries.list_entries)
     update_entry = _call(entries.update_entry)
     delete_entry = _call(entries.delete_entry)
+    preview_policy = _call(preview.preview_policy)
     list_audit_events = _pages(audit.list_audit_events)

@@ -219,6 +219,7 @@ class Entry:
         feedback: what people reported of its matches.
         reports: the newest 20 of them, the newest first; `get_entry` alone answers them.
         quarantine: None: it is not quarantined.
+        note: what its keepers say of it to each other.
     """
 
     name: str
@@ -236,6 +237,7 @@ class Entry:
     feedback: Feedback = NO_FEEDBACK
     reports: tuple[MatchReport, ...] = ()
     quarantine: Quarantine | None = None
+    note: str = ""
 
 
 _HEX_DIGITS = {SignalType.SHA256: 64, SignalType.SHA1: 40, SignalType.MD5: 32, SignalType.PDQ: 64}
@@ -256,6 +258,7 @@ class Hash:
         metadata: facts of the owner's own.
         source: where it comes from.
         expire_time: from when on it is no longer compared, with a time zone; None: never.
+        note: what its keepers say of it to each other, at most 1,000 characters.
 
     Raises:
         ValueError: the type is no hash, or the digits are not as many as the type has.
@@ -269,6 +272,7 @@ class Hash:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     expire_time: datetime | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         digits = _HEX_DIGITS.get(self.type)

@@ -42,10 +42,12 @@ from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.lookup import utc_now
 from imagewarden_server.matching.passes import Passes
 from imagewarden_server.matching.pictures import Workers
+from imagewarden_server.matching.preview import Previewer
 from imagewarden_server.matching.quarantine import Quarantiner
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, Bank
+from imagewarden_server.matching.window import Window
 from imagewarden_server.media import Limits
 from imagewarden_server.settings import Settings, split_address
 from imagewarden_server.state import alone
@@ -85,6 +87,8 @@ class App:
         self._serving = False
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
+        self._window = Window(settings.preview_window_bytes)
+        self.metrics.watch_window(lambda: self._window.nbytes, lambda: len(self._window))
         self.addresses = Addresses("", "")
 
     async def __aenter__(self) -> Self:
@@ -154,6 +158,7 @@ class App:
             on_undecided=Action[settings.on_undecided.name],
             observer=self.metrics,
             floods=floods,
+            window=self._window,
         )
         similarity = Similarity(
             catalog=catalog, index=index, follower=follower, embedder=passes, workers=workers, decoder=decoder
@@ -171,7 +176,13 @@ class App:
             server,
         )
         bank_service_pb2_grpc.add_BankServiceServicer_to_server(
-            BankServicer(Administrator(catalog, follower, workers), enroller, catalog.id), server
+            BankServicer(
+                Administrator(catalog, follower, workers),
+                enroller,
+                Previewer(catalog=catalog, index=index, window=self._window, enroller=enroller, workers=workers),
+                catalog.id,
+            ),
+            server,
         )
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(catalog.audit, workers), server)
         health_servicer = health.aio.HealthServicer()

@@ -187,6 +187,14 @@ class Metrics:
         for reason in result.undecided:
             self.undecided.labels(reason.code.value).inc()
 
+    def watch_window(self, nbytes: Callable[[], int], pictures: Callable[[], int]) -> None:
+        """Read at each scrape how much is kept of checked pictures for previews."""
+        for name, text, read in (
+            ("imagewarden_preview_window_bytes", "Memory of what is kept of checked pictures for previews.", nbytes),
+            ("imagewarden_preview_window_pictures", "Pictures that something is kept of for previews.", pictures),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(read)
+
     def watch_state(
         self,
         *,

@@ -181,6 +181,7 @@ def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, p
         EntryFilter(state=EntryState.ACTIVE),
         EntryFilter(label="x"),
         EntryFilter(quarantined=True),
+        EntryFilter(note="x"),
     ):
         query = list_query(1, after=5, only=only).limit(10)
         sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))

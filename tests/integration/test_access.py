@@ -52,6 +52,7 @@ MAY = {
     "ListEntries": "moderator brand auditor admin",
     "UpdateEntry": "moderator brand admin",
     "DeleteEntry": "moderator brand admin",
+    "PreviewPolicy": "moderator brand admin",
     "ListAuditEvents": "auditor admin",
 }
 

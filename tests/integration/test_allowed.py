@@ -43,7 +43,6 @@ def same_again(picture: Image.Image) -> dict[str, bytes]:
         "its size": encoded(picture, quality=60),
         "png": encoded(picture, "PNG"),
         "webp": encoded(picture, "WEBP", quality=70),
-        "smaller": encoded(picture.resize((picture.width * 9 // 10, picture.height * 9 // 10)), quality=85),
         "brighter": encoded(ImageEnhance.Brightness(picture).enhance(1.05), quality=90),
     }
 

@@ -319,3 +319,28 @@ async def test_a_flooded_entry_is_quarantined_within_a_second(
         (event,) = [one async for one in client.list_audit_events(bank="junk", method="QuarantineEntry")]
         assert (event.actor, event.resource) == ("server", entry)
         assert "different pictures in ten minutes" in event.after
+
+
+# ------------------------------------------------------------------------------------------------- what they carry
+
+
+def test_notes_are_kept_and_listed_by(server_without_model: Server, run: Run) -> None:
+    bank = f"steered-{next(NAMES)}"
+    run("bank", "create", bank, "--kind", "banned")
+    assert run("hash", "add", "--bank", bank, f"sha256:{'0a' * 32}", "--note", "of the first raid")[0] == 0
+    with iw.Client(server_without_model.address) as client:
+        second = iw.Hash(iw.SignalType.MD5, "0b" * 16, labels=("raid",), note="Of the SECOND raid")
+        name = client.add_hashes(bank, [second]).results[0].entry
+        assert client.get_entry(name).note == "Of the SECOND raid"
+        assert [one.name for one in client.list_entries(bank, note="second")] == [name]
+        assert len(list(client.list_entries(bank, note="raid"))) == 2
+        assert [one.name for one in client.list_entries(bank, note="raid", label="raid", state="active")] == [name]
+        assert client.update_entry(name, note="settled").entry.note == "settled"
+        with pytest.raises(iw.InvalidRequest) as refused:
+            client.update_entry(name, note="x" * 1_001)
+        assert refused.value.field == "entry.note"
+        assert client.update_entry(name, state="disabled").entry.note == "settled", "what is not named stays"
+    assert "settled" in run("entry", "show", name)[1]
+    assert "is disabled" in run("entry", "update", name, "--note", "again")[1]
+    listed = run("entry", "list", "--bank", bank, "--note", "AGAIN", "--state", "disabled", "--json")[1]
+    assert [json.loads(line)["name"] for line in listed.splitlines()] == [name]

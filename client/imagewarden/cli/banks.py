@@ -12,9 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from imagewarden import Action, Bank, Hash, ImageWardenError, Policy, SignalType, Threshold
+from imagewarden.cli import preview
 from imagewarden.cli.output import fail, print_json, print_table, progress
 from imagewarden.cli.report import counted
 from imagewarden.cli.state import complete_bank, shared
+from imagewarden.cli.thresholds import Thresholds
+from imagewarden.cli.thresholds import thresholds as thresholds_of
 from imagewarden.cli.words import HashType, Kind
 
 bank_app = typer.Typer(help="Make, list, change and delete banks.", no_args_is_help=True)
@@ -25,10 +28,6 @@ _DIGESTS = frozenset({SignalType.SHA256, SignalType.SHA1, SignalType.MD5})
 
 BankName = Annotated[str, typer.Argument(help="The bank's name.", autocompletion=complete_bank)]
 Json = Annotated[bool, typer.Option("--json", help="Answer JSON.")]
-Thresholds = Annotated[
-    list[str] | None,
-    typer.Option("--threshold", help="signal=value or signal=off, such as pdq=24; may be given again."),
-]
 FalsePositives = Annotated[
     int | None,
     typer.Option(
@@ -46,18 +45,6 @@ Flood = Annotated[
 Ratio = Annotated[
     float | None, typer.Option(min=0, max=1, help="Compare only this part of all pictures: the same ones each time.")
 ]
-
-
-def _thresholds(texts: list[str]) -> tuple[Threshold, ...]:
-    found = []
-    for text in texts:
-        signal, _, value = text.partition("=")
-        try:
-            kind = SignalType(signal.lower())
-            found.append(Threshold(kind, disabled=True) if value == "off" else Threshold(kind, float(value)))
-        except ValueError:
-            raise fail(f"--threshold {text!r}: write signal=value or signal=off, such as pdq=24") from None
-    return tuple(found)
 
 
 def _policy_file(path: Path) -> tuple[Action | None, tuple[Threshold, ...]]:
@@ -147,7 +134,7 @@ def create(
 ) -> None:
     """Make a bank."""
     options = shared(context)
-    policy = Policy(action, _thresholds(threshold or []), enabled_ratio, quarantine_false_positives, quarantine_flood)
+    policy = Policy(action, thresholds_of(threshold or []), enabled_ratio, quarantine_false_positives, quarantine_flood)
     with options.client() as client:
         change = client.create_bank(
             name, kind, display_name=display_name, policy=policy, labels=_labels(label), keep_images=keep_images
@@ -208,7 +195,7 @@ def update(
     """Change a bank; what is not given stays as it is. Thresholds that are not named stay too."""
     options = shared(context)
     filed = _policy_file(policy_file) if policy_file is not None else (None, ())
-    said = (*filed[1], *_thresholds(threshold or []))
+    said = (*filed[1], *thresholds_of(threshold or []))
     with options.client() as client:
         thresholds = None
         if said:
@@ -227,6 +214,9 @@ def update(
             keep_images=keep_images,
         )
     _show(change.bank, as_json=options.json or json_output)
+
+
+bank_app.command("preview")(preview.preview)
 
 
 @bank_app.command("delete")
@@ -282,12 +272,13 @@ def add(
     type_: Annotated[HashType | None, typer.Option("--type", help="The type of bare digits.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="A label of them all; may be given again.")] = None,
     source: Annotated[str, typer.Option(help="Where they come from: a case, an exchange, a team.")] = "",
+    note: Annotated[str, typer.Option(help="What their keepers say of them to each other.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")] = False,
     json_output: Json = False,
 ) -> None:
     """Add hashes, 10,000 a call; a call is made whole or not at all."""
     options = shared(context)
-    found = _read(hashes or [], file, {"labels": tuple(label or ()), "source": source}, type_)
+    found = _read(hashes or [], file, {"labels": tuple(label or ()), "source": source, "note": note}, type_)
     if not found:
         raise fail("no hashes were given; name some, or a file with --file")
     as_json = options.json or json_output

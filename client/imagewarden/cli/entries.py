@@ -26,6 +26,7 @@ ExternalId = Annotated[str, typer.Option(help="Your own identifier.")]
 Expires = Annotated[
     datetime | None, typer.Option("--expires", help="From when on it is no longer compared, in this machine's time.")
 ]
+Note = Annotated[str, typer.Option(help="What its keepers say of it to each other.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")]
 
 
@@ -38,6 +39,7 @@ def add(
     label: Labels = None,
     source: Source = "",
     expires: Expires = None,
+    note: Note = "",
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:
@@ -59,6 +61,7 @@ def add(
                     labels=label or (),
                     source=source,
                     expire_time=expires,
+                    note=note,
                     validate_only=dry_run,
                 )
             except AlreadyExists:
@@ -97,6 +100,7 @@ def register(
     label: Labels = None,
     source: Source = "",
     expires: Expires = None,
+    note: Note = "",
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:
@@ -111,6 +115,7 @@ def register(
             labels=label or (),
             source=source,
             expire_time=expires,
+            note=note,
             validate_only=dry_run,
         )
     if options.json or json_output:
@@ -134,6 +139,7 @@ def list_(
     label: Annotated[str, typer.Option(help="Only entries with this label.")] = "",
     state: Annotated[State | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="Only quarantined entries.")] = False,
+    note: Annotated[str, typer.Option(help="Only entries whose note has this in it.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     json_output: Json = False,
 ) -> None:
@@ -142,7 +148,7 @@ def list_(
     entries: list[Entry] = []
     with options.client() as client:
         for entry in client.list_entries(
-            bank, external_id=external_id, label=label, state=state, quarantined=quarantined
+            bank, external_id=external_id, label=label, state=state, quarantined=quarantined, note=note
         ):
             entries.append(entry)
             if options.json or json_output:
@@ -183,6 +189,7 @@ def show(
         ("brand", entry.brand),
         ("labels", " ".join(entry.labels)),
         ("source", entry.source),
+        ("note", entry.note),
         ("expires", entry.expire_time.isoformat() if entry.expire_time else "never"),
         ("reports", counted(entry)),
         ("quarantine", _quarantine(entry)),
@@ -206,6 +213,7 @@ def update(
     label: Annotated[list[str] | None, typer.Option(help="A label; replaces all; may be given again.")] = None,
     source: Annotated[str | None, typer.Option(help="Where it comes from.")] = None,
     brand: Annotated[str | None, typer.Option(help="The brand's name.")] = None,
+    note: Annotated[str | None, typer.Option(help="What its keepers say of it to each other.")] = None,
     expires: Expires = None,
     never_expires: Annotated[bool, typer.Option("--never-expires", help="Take its expiry away.")] = False,
     quarantine: Annotated[
@@ -228,6 +236,7 @@ def update(
             labels=label,
             source=source,
             brand=brand,
+            note=note,
             state=state,
             expire_time=expires,
             never_expires=never_expires,

@@ -59,6 +59,10 @@ class BankServiceStub:
     """Changes the fields of an entry that the mask names."""
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_bank_service_pb2.DeleteEntryRequest, _bank_service_pb2.DeleteEntryResponse]
     """Deletes an entry: from the answer on, no check finds it."""
+    PreviewPolicy: _grpc.UnaryUnaryMultiCallable[_bank_service_pb2.PreviewPolicyRequest, _bank_service_pb2.PreviewPolicyResponse]
+    """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+    what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+    """
 
 @_typing.type_check_only
 class BankServiceAsyncStub(BankServiceStub):
@@ -91,6 +95,10 @@ class BankServiceAsyncStub(BankServiceStub):
     """Changes the fields of an entry that the mask names."""
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_bank_service_pb2.DeleteEntryRequest, _bank_service_pb2.DeleteEntryResponse]  # type: ignore[assignment]
     """Deletes an entry: from the answer on, no check finds it."""
+    PreviewPolicy: _aio.UnaryUnaryMultiCallable[_bank_service_pb2.PreviewPolicyRequest, _bank_service_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
+    """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+    what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+    """
 
 class BankServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps banks and entries. Every change is in force for the next check once it is acknowledged, and answers the revision
@@ -192,5 +200,15 @@ class BankServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bank_service_pb2.DeleteEntryResponse, _abc.Awaitable[_bank_service_pb2.DeleteEntryResponse]]:
         """Deletes an entry: from the answer on, no check finds it."""
+
+    @_abc_1.abstractmethod
+    def PreviewPolicy(
+        self,
+        request: _bank_service_pb2.PreviewPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bank_service_pb2.PreviewPolicyResponse, _abc.Awaitable[_bank_service_pb2.PreviewPolicyResponse]]:
+        """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+        what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+        """
 
 def add_BankServiceServicer_to_server(servicer: BankServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -721,6 +721,7 @@ class Entry(_message.Message):
     FEEDBACK_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name: `banks/{bank}/entries/{entry}`."""
     external_id: _builtins.str
@@ -733,6 +734,8 @@ class Entry(_message.Message):
     """Whether the entry takes part in checks."""
     thumbnail: _builtins.bytes
     """BRAND entries: a small PNG of the logo. Only in answers of GetEntry."""
+    note: _builtins.str
+    """What its keepers say of it to each other, at most 1,000 characters."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the owner's own, at most 64."""
@@ -787,10 +790,11 @@ class Entry(_message.Message):
         feedback: Global___Feedback | None = ...,
         reports: _abc.Iterable[Global___MatchReport] | None = ...,
         quarantine: Global___Quarantine | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "feedback", b"feedback", "quarantine", b"quarantine", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "feedback", b"feedback", "labels", b"labels", "metadata", b"metadata", "name", b"name", "quarantine", b"quarantine", "reports", b"reports", "signals", b"signals", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "feedback", b"feedback", "labels", b"labels", "metadata", b"metadata", "name", b"name", "note", b"note", "quarantine", b"quarantine", "reports", b"reports", "signals", b"signals", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,6 +62,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "imagewarden.v1.BankService/ListEntries": Method(_READ),
         "imagewarden.v1.BankService/UpdateEntry": Method(_KEEP),
         "imagewarden.v1.BankService/DeleteEntry": Method(_KEEP),
+        "imagewarden.v1.BankService/PreviewPolicy": Method(_KEEP),
         "imagewarden.v1.AuditService/ListAuditEvents": Method(_AUDIT),
         # What the API is stands in public; but who may call nothing need not be told it either.
         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Method(frozenset(Role)),

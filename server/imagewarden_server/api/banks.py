@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import bank_service_pb2_grpc as pb_grpc
 from imagewarden.v1 import types_pb2 as types
 from imagewarden_server import access, logs
-from imagewarden_server.api import convert, names, paging, policies
+from imagewarden_server.api import convert, names, paging, policies, preview
 from imagewarden_server.api.masks import bank_patch, entry_patch
 from imagewarden_server.api.repeats import once
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.enroll import Enrolled, Enroller
 from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.preview import Previewer
 from imagewarden_server.matching.revisions import encode_revision
+
+_PREVIEW_SECONDS = 30.0
+"""A preview takes no longer, whatever time its call has."""
 
 
 class BankServicer(pb_grpc.BankServiceServicer):
     """Keeps banks and entries."""
 
-    def __init__(self, administrator: Administrator, enroller: Enroller, catalog_id: str) -> None:
+    def __init__(self, administrator: Administrator, enroller: Enroller, previewer: Previewer, catalog_id: str) -> None:
         self._administrator = administrator
         self._enroller = enroller
+        self._previewer = previewer
         self._catalog_id = catalog_id
 
     def _token(self, revision: int) -> str:
@@ -162,6 +168,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
                 label=names.text("label", request.label),
                 state=convert.STATE_OF.get(request.state),
                 quarantined=request.quarantined,
+                note=names.text("note", request.note, names.MAX_NOTE),
             ),
         )
         return pb.ListEntriesResponse(
@@ -185,3 +192,20 @@ class BankServicer(pb_grpc.BankServiceServicer):
         access.current().permit_kind(bank_id, (await self._administrator.get_bank(bank_id)).kind)
         revision = await self._administrator.delete_entry(bank_id, entry_id, once=once(request))
         return pb.DeleteEntryResponse(revision=self._token(revision))
+
+    async def PreviewPolicy(  # noqa: N802 -- the API's name
+        self, request: pb.PreviewPolicyRequest, context: Any
+    ) -> pb.PreviewPolicyResponse:
+        """Say what a policy would match among the pictures that were checked lately."""
+        bank = await self._previewer.bank(names.bank_id("bank", request.bank))
+        remaining = context.time_remaining()
+        tried = preview.tried(
+            bank,
+            request,
+            # Who may see some banks only is told of no picture that was checked without this one.
+            everything=access.current().caller.banks.all,
+            deadline=time.monotonic() + min(_PREVIEW_SECONDS, remaining or _PREVIEW_SECONDS),
+        )
+        found = await self._previewer.preview(bank, tried)
+        logs.annotate(bank=bank.id, pictures=found.pictures, compared=found.compared)
+        return preview.response(found)

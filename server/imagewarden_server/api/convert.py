@@ -163,6 +163,7 @@ def entry(value: Entry) -> types.Entry:
         feedback=feedback(value.feedback),
         reports=[_report(one) for one in value.reports],
         quarantine=_quarantine(value.quarantine),
+        note=value.note,
     )
 
 
@@ -206,6 +207,7 @@ def said(message: types.Entry, *, brand: str = "") -> NewEntry:
         metadata=names.pairs("entry.metadata", message.metadata),
         source=names.text("entry.source", message.source),
         brand=names.text("brand", brand),
+        note=names.text("entry.note", message.note, names.MAX_NOTE),
         expire_time=names.time_of("entry.expire_time", message, "expire_time"),
     )
 
@@ -226,6 +228,7 @@ def hash_entry(field: str, message: bank_pb.HashToAdd) -> NewEntry:
         labels=names.labels(f"{field}.labels", message.labels),
         metadata=names.pairs(f"{field}.metadata", message.metadata),
         source=names.text(f"{field}.source", message.source),
+        note=names.text(f"{field}.note", message.note, names.MAX_NOTE),
         expire_time=names.time_of(f"{field}.expire_time", message, "expire_time"),
     )
 

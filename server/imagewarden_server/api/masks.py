@@ -16,9 +16,8 @@ from imagewarden_server.matching.types import Bank, EntryState, Policy
 _POLICY_FIELDS = frozenset({"policy.action", "policy.thresholds", *(f"policy.{name}" for name in policies.REST)})
 _BANK_FIELDS = _POLICY_FIELDS | {"display_name", "policy", "enabled", "labels", "keep_images"}
 _ENTRY_FIELDS = frozenset(
-    {"external_id", "labels", "metadata", "source", "brand", "state", "expire_time", "quarantine"}
+    {"external_id", "labels", "metadata", "source", "brand", "state", "expire_time", "quarantine", "note"}
 )
-_MAX_MESSAGE = 1_000
 
 
 def _paths(mask: FieldMask, known: frozenset[str]) -> frozenset[str]:
@@ -80,9 +79,10 @@ def entry_patch(said: types.Entry, mask: FieldMask) -> EntryPatch:
         metadata=names.pairs("entry.metadata", said.metadata) if "metadata" in paths else None,
         source=names.text("entry.source", said.source) if "source" in paths else None,
         brand=names.text("entry.brand", said.brand) if "brand" in paths else None,
+        note=names.text("entry.note", said.note, names.MAX_NOTE) if "note" in paths else None,
         state=state,
         expire_time=expire_time,
         clear_expire_time="expire_time" in paths and expire_time is None,
-        quarantine=names.text("entry.quarantine.message", said.quarantine.message, _MAX_MESSAGE) if by_hand else None,
+        quarantine=names.text("entry.quarantine.message", said.quarantine.message, names.MAX_NOTE) if by_hand else None,
         release="quarantine" in paths and not by_hand,
     )

@@ -25,7 +25,6 @@ from imagewarden_server.telemetry import Metrics
 MAX_BATCH = 64
 _STREAM_WINDOW = 32
 _MAX_ANSWERS = 100
-_MAX_NOTE = 1_000
 
 _METRICS = {
     pb.DISTANCE_METRIC_UNSPECIFIED: Metric.COSINE,
@@ -203,7 +202,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             entry_id,
             names.sha256("sha256", request.sha256),
             opinion,
-            names.text("note", request.note, _MAX_NOTE),
+            names.text("note", request.note, names.MAX_NOTE),
             once=once(request),
         )
         logs.annotate(entry=request.entry, sha256=request.sha256.lower(), opinion=opinion.value)

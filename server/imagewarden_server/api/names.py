@@ -17,6 +17,8 @@ _BANK = re.compile(r"banks/([a-z][a-z0-9-]{0,62})")
 _ENTRY = re.compile(r"banks/([a-z][a-z0-9-]{0,62})/entries/([A-Za-z0-9_-]{1,64})")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_TEXT = 256
+MAX_NOTE = 1_000
+"""The most characters of what people say to people."""
 _MAX_LABELS = 64
 _MAX_CONTEXT = 16
 

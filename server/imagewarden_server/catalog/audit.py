@@ -169,6 +169,7 @@ def entry_said(entry: Entry) -> dict[str, Any]:
         "metadata": dict(entry.metadata),
         "source": entry.source,
         "brand": entry.brand,
+        "note": entry.note,
         "state": entry.state.value,
         "expire_time": None if entry.expire_time is None else stamp(micros(entry.expire_time)),
         "quarantine": None if (why := entry.quarantine) is None else f"{why.reason.value}: {why.message}",

@@ -106,6 +106,8 @@ def list_query(bank_key: int, *, after: int, only: EntryFilter) -> Select[Any]:
         query = query.where(
             text("EXISTS (SELECT 1 FROM json_each(entries.labels) WHERE value = :label)").bindparams(label=only.label)
         )
+    if only.note:
+        query = query.where(func.lower(entries.c.note).contains(only.note.lower(), autoescape=True))
     if only.quarantined:
         query = query.where(entries.c.quarantine_reason.is_not(None))
     return query
@@ -149,6 +151,7 @@ def insert_entries(connection: Connection, bank_key: int, new: Sequence[tuple[st
                 "metadata": dict(entry.metadata),
                 "source": entry.source,
                 "brand": entry.brand,
+                "note": entry.note,
                 "state": EntryState.ACTIVE.value,
                 "expire_time": None if entry.expire_time is None else micros(entry.expire_time),
                 "thumbnail": entry.thumbnail,
@@ -213,7 +216,9 @@ def insert_signals(connection: Connection, bank_key: int, first: int, new: Seque
 def patched(patch: EntryPatch) -> dict[str, Any]:
     """The columns that a patch changes, but for the state."""
     values: dict[str, Any] = {
-        name: getattr(patch, name) for name in ("external_id", "source", "brand") if getattr(patch, name) is not None
+        name: getattr(patch, name)
+        for name in ("external_id", "source", "brand", "note")
+        if getattr(patch, name) is not None
     }
     if patch.labels is not None:
         values["labels"] = list(patch.labels)

@@ -126,6 +126,7 @@ def entry_of(
         feedback=feedback,
         quarantine=_quarantine(row),
         forgiven=row.forgiven,
+        note=row.note,
     )
 
 

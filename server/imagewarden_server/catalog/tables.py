@@ -69,6 +69,7 @@ entries = Table(
     Column("image", LargeBinary),
     Column("create_time", Integer, nullable=False),
     Column("update_time", Integer, nullable=False),
+    Column("note", Text, nullable=False, server_default=text("''")),
     # A reason: it is quarantined. `forgiven`: how many more false positives than confirmations it had at its release.
     Column("quarantine_reason", String(16)),
     Column("quarantine_message", Text),

@@ -23,6 +23,7 @@ from imagewarden_server.matching.recent import Recent, RecentObserver, Recognise
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, HashSignal, Match, SignalType, Undecided, UndecidedCode, Verdict
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk
+from imagewarden_server.matching.window import Window
 from imagewarden_server.media import Header, MediaProblem, PdqHash, Picture
 
 _PIXEL_SIGNALS = (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL)
@@ -73,6 +74,7 @@ class Checker:
         on_undecided: Action,
         observer: RecentObserver | None = None,
         floods: Floods | None = None,
+        window: Window | None = None,
     ) -> None:
         self._index = index
         self._follower = follower
@@ -80,6 +82,7 @@ class Checker:
         self._decoder = decoder
         self._on_undecided = on_undecided
         self._floods = floods or Floods()
+        self._window = Window(0) if window is None else window
         self._lookup = Lookup(catalog, index)
         self._embedder = embedder
         self._content = ContentComparer(self._lookup, embedder, workers)
@@ -112,6 +115,7 @@ class Checker:
             on_undecided = request.on_undecided or self._on_undecided
             verdict, action, matches = decide(walk.matches, walk.undecided, on_undecided)
             self._floods.see(matches, sha256)
+            self._window.add(walk, sha256)
         return CheckResult(
             verdict=verdict,
             action=action,

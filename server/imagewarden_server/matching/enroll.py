@@ -87,7 +87,7 @@ class Enroller:
         if not 1 <= len(entries) <= MAX_HASHES:
             raise InvalidField("hashes", f"has {len(entries)} hashes; send 1 to {MAX_HASHES:,} a call")
         for place, entry in enumerate(entries):
-            _check_hash(bank, f"hashes[{place}]", entry.hashes[0])
+            check_hash(bank, f"hashes[{place}]", entry.hashes[0])
         if validate_only:
             return None
         written = await self._workers.run(lambda: self._catalog.add_hashes(bank_id, entries, once=once))
@@ -105,6 +105,13 @@ class Enroller:
             EmbeddingUnavailable: the model is not there; nothing was changed.
             EntryExists: the bank has these very bytes.
         """
+        bank, entry, warnings = await self.describe_image(bank_id, image, said)
+        return await self._store(bank, entry, warnings, once=once, validate_only=validate_only)
+
+    async def describe_image(
+        self, bank_id: str, image: bytes, said: NewEntry
+    ) -> tuple[Bank, NewEntry, tuple[str, ...]]:
+        """The bank, the entry that a picture would be in it, and what is weak about that. Raises as `add_image`."""
         require_bytes(image)
         bank = await self._bank(bank_id, _HASH_KINDS, "pictures")
         picture = await self._workers.run(decode_or_raise, image, self._decoder)
@@ -131,7 +138,7 @@ class Enroller:
             local=local,
             image=image if bank.keep_images else None,
         )
-        return await self._store(bank, entry, _plain_warnings(frames, with_pdq), once=once, validate_only=validate_only)
+        return bank, entry, _plain_warnings(frames, with_pdq)
 
     async def register_logo(
         self,
@@ -200,7 +207,8 @@ class Enroller:
         return Enrolled(written, written.value.signals, warnings)
 
 
-def _check_hash(bank: Bank, field: str, signal: HashSignal) -> None:
+def check_hash(bank: Bank, field: str, signal: HashSignal) -> None:
+    """Refuse a hash that a bank does not take. Raises InvalidField, WrongBankKind."""
     length = HASH_BYTES.get(signal.type)
     if length is None:
         raise InvalidField(f"{field}.type", f"{signal.type.value.upper()} is no hash; send SHA256, SHA1, MD5 or PDQ")

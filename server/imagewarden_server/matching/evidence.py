@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -122,6 +124,14 @@ class Candidates:
     def keys(self) -> list[int]:
         """The keys of all entries."""
         return list(self._by_key)
+
+    def values(self, signals: Sequence[SignalType], most: int) -> list[tuple[int, list[float]]]:
+        """What signals found of at most so many entries, by key; NaN where one found nothing."""
+        some = itertools.islice(self._by_key.items(), most)
+        return [
+            (key, [one.found[signal].value if signal in one.found else math.nan for signal in signals])
+            for key, one in some
+        ]
 
     def only(self, keys: Iterable[int]) -> Candidates:
         """Those of these keys alone."""

@@ -14,12 +14,14 @@ class EntryFilter:
     Attributes:
         label: one of its labels.
         quarantined: it is quarantined.
+        note: its note has this in it, whatever its case.
     """
 
     external_id: str = ""
     label: str = ""
     state: EntryState | None = None
     quarantined: bool = False
+    note: str = ""
 
 
 ALL_ENTRIES = EntryFilter()

@@ -239,6 +239,7 @@ class EntryPatch:
     metadata: Mapping[str, str] | None = None
     source: str | None = None
     brand: str | None = None
+    note: str | None = None
     state: EntryState | None = None
     expire_time: datetime | None = None
     clear_expire_time: bool = False

@@ -216,6 +216,7 @@ class NewEntry:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     brand: str = ""
+    note: str = ""
     expire_time: datetime | None = None
     thumbnail: bytes | None = None
     image: bytes | None = None
@@ -244,6 +245,7 @@ class Entry:
         feedback: what people reported of its matches; nothing where the catalogue was not asked to count.
         reports: the newest of them, the newest first; `get_entry` alone reads them.
         quarantine: None: it is not quarantined.
+        note: what its keepers say of it to each other.
         forgiven: how many more false positives than confirmations there were when it was released from quarantine.
     """
 
@@ -265,6 +267,7 @@ class Entry:
     reports: tuple[Report, ...] = ()
     quarantine: Quarantine | None = None
     forgiven: int = 0
+    note: str = ""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""What people steer: banks of a part of the pictures, what was found of matches, quarantine."""
+"""What people steer: banks of a part of the pictures, what was found of matches, quarantine, notes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("banks", sa.Column("enabled_ratio", sa.REAL, nullable=False, server_default=sa.text("1")))
     for name, default in (("quarantine_false_positives", "3"), ("quarantine_flood", "100")):
         op.add_column("banks", sa.Column(name, sa.Integer, nullable=False, server_default=sa.text(default)))
+    op.add_column("entries", sa.Column("note", sa.Text, nullable=False, server_default=sa.text("''")))
     op.add_column("entries", sa.Column("quarantine_reason", sa.String(16)))
     op.add_column("entries", sa.Column("quarantine_message", sa.Text))
     op.add_column("entries", sa.Column("quarantine_time", sa.Integer))
@@ -42,7 +43,7 @@ def downgrade() -> None:
     """What was set and reported since is lost."""
     op.drop_table("match_reports")
     op.drop_index("entries_by_quarantine", "entries")
-    for name in ("quarantine_reason", "quarantine_message", "quarantine_time", "forgiven"):
+    for name in ("note", "quarantine_reason", "quarantine_message", "quarantine_time", "forgiven"):
         op.drop_column("entries", name)
     op.drop_column("banks", "quarantine_false_positives")
     op.drop_column("banks", "quarantine_flood")
