@@ -12,7 +12,17 @@
 from imagewarden._aio import AsyncClient
 from imagewarden._audit_event import AuditEvent
 from imagewarden._channel import MAX_MESSAGE_BYTES, TlsConfig
-from imagewarden._enums import Action, BankKind, EntryState, Metric, SignalType, UndecidedCode, Verdict
+from imagewarden._enums import (
+    Action,
+    BankKind,
+    EntryState,
+    Metric,
+    Opinion,
+    QuarantineReason,
+    SignalType,
+    UndecidedCode,
+    Verdict,
+)
 from imagewarden._errors import (
     AlreadyExists,
     ConnectionFailed,
@@ -29,6 +39,8 @@ from imagewarden._errors import (
 )
 from imagewarden._lists_aio import AsyncExport
 from imagewarden._lists_sync import Export
+from imagewarden._opinions import Feedback, MatchReport, Quarantine
+from imagewarden._preview import HistogramBar, NearPicture, PolicyPreview, SignalPreview
 from imagewarden._records import (
     EntryRecord,
     ImportAnswer,
@@ -87,18 +99,26 @@ __all__ = [
     "Evidence",
     "Export",
     "FailedPrecondition",
+    "Feedback",
     "Hash",
     "HashesAdded",
+    "HistogramBar",
     "ImageInfo",
     "ImageSource",
     "ImageWardenError",
     "ImportAnswer",
     "InvalidRequest",
     "Match",
+    "MatchReport",
     "Metric",
+    "NearPicture",
     "NotFound",
+    "Opinion",
     "PermissionDenied",
     "Policy",
+    "PolicyPreview",
+    "Quarantine",
+    "QuarantineReason",
     "RecordFeatures",
     "RecordHash",
     "RecordVectors",
@@ -108,6 +128,7 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "Signal",
+    "SignalPreview",
     "SignalType",
     "SimilarImage",
     "StageTiming",

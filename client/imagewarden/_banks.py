@@ -1,47 +1,19 @@
-"""The calls of BankService. Each change carries a request_id, so that it can be tried again and is made once."""
+"""The calls of BankService that are of banks, and that put entries into them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
-
-from google.protobuf.message import Message
 
 from imagewarden import _convert as convert
 from imagewarden import _enums as e
 from imagewarden import _types as t
-from imagewarden._calls import Call, Pages, any_needs_reading, new_id
-from imagewarden._names import bank_name, entry_name
+from imagewarden._calls import Call, Pages, any_needs_reading
+from imagewarden._changes import SERVICE, bank_change, change, entry_change
+from imagewarden._names import bank_name
 from imagewarden._sources import ImageSource, needs_reading, read_image
 from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
-
-R = TypeVar("R")
-
-_SERVICE = "/imagewarden.v1.BankService/"
-
-
-def _change(
-    name: str,
-    build: Callable[[str], Message],
-    response: type[Message],
-    meaning: Callable[[Any], R],
-    request_id: str | None,
-    timeout: float | None,
-    *,
-    blocking: bool = False,
-) -> Call[R]:
-    chosen = request_id or new_id()
-    return Call(f"{_SERVICE}{name}", lambda: build(chosen), response, meaning, timeout, blocking, chosen)
-
-
-def _bank_change(answer: Any) -> t.BankChange:
-    return t.BankChange(convert.bank(answer.bank), answer.revision)
-
-
-def _entry_change(answer: Any) -> t.EntryChange:
-    return t.EntryChange(convert.entry(answer.entry), answer.revision, tuple(getattr(answer, "warnings", ())))
 
 
 def create_bank(
@@ -61,13 +33,13 @@ def create_bank(
         name: `x` or `banks/x`: 1 to 63 characters of a-z, 0-9 and '-', a letter first.
         kind: BANNED, BRAND or ALLOWED.
         display_name: a name for people.
-        policy: action and thresholds; what is not given has the default of the kind.
+        policy: action, thresholds and the rest; what is not given has the default of the kind.
         labels: labels of the owner's own, at most 64.
         keep_images: whether the pictures of the entries are kept.
         request_id: a UUID4 of an earlier try whose answer was lost; None: a new one.
         timeout: seconds, retries included; None: the client's.
     """
-    return _change(
+    return change(
         "CreateBank",
         lambda chosen: pb.CreateBankRequest(
             bank=types.Bank(
@@ -81,7 +53,7 @@ def create_bank(
             request_id=chosen,
         ),
         pb.CreateBankResponse,
-        _bank_change,
+        bank_change,
         request_id,
         timeout,
     )
@@ -90,7 +62,7 @@ def create_bank(
 def get_bank(name: str, *, timeout: float | None = None) -> Call[t.Bank]:
     """One bank, by `x` or `banks/x`."""
     return Call(
-        f"{_SERVICE}GetBank",
+        f"{SERVICE}GetBank",
         lambda: pb.GetBankRequest(name=bank_name(name)),
         pb.GetBankResponse,
         lambda answer: convert.bank(answer.bank),
@@ -102,7 +74,7 @@ def list_banks(*, page_size: int = 0, timeout: float | None = None) -> Pages[t.B
     """All banks, by name; pages are fetched as they are needed, each within the timeout."""
     return Pages(
         lambda token: Call(
-            f"{_SERVICE}ListBanks",
+            f"{SERVICE}ListBanks",
             lambda: pb.ListBanksRequest(page_size=page_size, page_token=token),
             pb.ListBanksResponse,
             lambda answer: ([convert.bank(one) for one in answer.banks], answer.next_page_token),
@@ -117,6 +89,9 @@ def update_bank(
     display_name: str | None = None,
     action: e.Action | str | None = None,
     thresholds: Sequence[t.Threshold] | None = None,
+    enabled_ratio: float | None = None,
+    quarantine_false_positives: int | None = None,
+    quarantine_flood: int | None = None,
     enabled: bool | None = None,
     labels: Mapping[str, str] | None = None,
     keep_images: bool | None = None,
@@ -130,6 +105,10 @@ def update_bank(
         display_name: a name for people.
         action: what a match asks for.
         thresholds: all of them: signals that are not named fall back to the default of the kind.
+        enabled_ratio: of which part of all pictures the bank says something, 0 to 1.
+        quarantine_false_positives: at how many more false positives than confirmations an entry is quarantined.
+        quarantine_flood: from how many different pictures in ten minutes on it may be, for matching far more than it
+            did. 0 of either: never.
         enabled: whether the bank is compared.
         labels: all of them.
         keep_images: whether the pictures of entries are kept from now on.
@@ -153,16 +132,24 @@ def update_bank(
         if thresholds is not None:
             request.bank.policy.thresholds.extend(convert.policy(t.Policy(None, tuple(thresholds))).thresholds)
             paths.append("policy.thresholds")
+        for path, number in (
+            ("enabled_ratio", enabled_ratio),
+            ("quarantine_false_positives", quarantine_false_positives),
+            ("quarantine_flood", quarantine_flood),
+        ):
+            if number is not None:
+                setattr(request.bank.policy, path, number)
+                paths.append(f"policy.{path}")
         return request
 
-    return _change("UpdateBank", build, pb.UpdateBankResponse, _bank_change, request_id, timeout)
+    return change("UpdateBank", build, pb.UpdateBankResponse, bank_change, request_id, timeout)
 
 
 def delete_bank(
     name: str, *, force: bool = False, request_id: str | None = None, timeout: float | None = None
 ) -> Call[t.Deletion]:
     """Delete a bank; one that has entries with `force` only."""
-    return _change(
+    return change(
         "DeleteBank",
         lambda chosen: pb.DeleteBankRequest(name=bank_name(name), force=force, request_id=chosen),
         pb.DeleteBankResponse,
@@ -189,7 +176,7 @@ def add_hashes(
         request_id: a UUID4 of an earlier try whose answer was lost; None: a new one.
         timeout: seconds, retries included; None: the client's.
     """
-    return _change(
+    return change(
         "AddHashes",
         lambda chosen: pb.AddHashesRequest(
             bank=bank_name(bank, field="bank"),
@@ -213,6 +200,7 @@ def add_image(
     metadata: Mapping[str, str] | None = None,
     source: str = "",
     expire_time: datetime | None = None,
+    note: str = "",
     validate_only: bool = False,
     request_id: str | None = None,
     timeout: float | None = None,
@@ -227,21 +215,22 @@ def add_image(
         metadata: facts of the owner's own.
         source: where it comes from.
         expire_time: from when on it is no longer compared; without a zone it is this machine's time.
+        note: what its keepers say of it to each other, at most 1,000 characters.
         validate_only: check and compute all, and change nothing.
         request_id: a UUID4 of an earlier try whose answer was lost; None: a new one.
         timeout: seconds, retries included; None: the client's.
     """
-    return _change(
+    return change(
         "AddImage",
         lambda chosen: pb.AddImageRequest(
             bank=bank_name(bank, field="bank"),
             image=read_image(image),
-            entry=convert.said(external_id, labels, metadata, source, expire_time),
+            entry=convert.said(external_id, labels, metadata, source, expire_time, note),
             request_id=chosen,
             validate_only=validate_only,
         ),
         pb.AddImageResponse,
-        _entry_change,
+        entry_change,
         request_id,
         timeout,
         blocking=needs_reading(image),
@@ -258,6 +247,7 @@ def register_logo(
     metadata: Mapping[str, str] | None = None,
     source: str = "",
     expire_time: datetime | None = None,
+    note: str = "",
     validate_only: bool = False,
     request_id: str | None = None,
     timeout: float | None = None,
@@ -273,128 +263,24 @@ def register_logo(
         metadata: see `add_image`.
         source: see `add_image`.
         expire_time: see `add_image`.
+        note: see `add_image`.
         validate_only: see `add_image`.
         request_id: see `add_image`.
         timeout: see `add_image`.
     """
-    return _change(
+    return change(
         "RegisterLogo",
         lambda chosen: pb.RegisterLogoRequest(
             bank=bank_name(bank, field="bank"),
             brand=brand,
             images=[read_image(image, field=f"images[{place}]") for place, image in enumerate(images)],
-            entry=convert.said(external_id, labels, metadata, source, expire_time),
+            entry=convert.said(external_id, labels, metadata, source, expire_time, note),
             request_id=chosen,
             validate_only=validate_only,
         ),
         pb.RegisterLogoResponse,
-        _entry_change,
+        entry_change,
         request_id,
         timeout,
         blocking=any_needs_reading(images),
-    )
-
-
-def get_entry(name: str, *, timeout: float | None = None) -> Call[t.Entry]:
-    """One entry with its signals and thumbnail, by `x/y` or `banks/x/entries/y`."""
-    return Call(
-        f"{_SERVICE}GetEntry",
-        lambda: pb.GetEntryRequest(name=entry_name(name)),
-        pb.GetEntryResponse,
-        lambda answer: convert.entry(answer.entry),
-        timeout,
-    )
-
-
-def list_entries(
-    bank: str,
-    *,
-    external_id: str = "",
-    label: str = "",
-    state: e.EntryState | str | None = None,
-    page_size: int = 0,
-    timeout: float | None = None,
-) -> Pages[t.Entry]:
-    """The entries of a bank, in the order they were made; pages are fetched as they are needed.
-
-    Args:
-        bank: `x` or `banks/x`.
-        external_id: only entries of this one.
-        label: only entries with this one.
-        state: only entries in this one.
-        page_size: how many are fetched at once, 1 to 1,000; 0: 100.
-        timeout: seconds that each page has; None: the client's.
-    """
-    return Pages(
-        lambda token: Call(
-            f"{_SERVICE}ListEntries",
-            lambda: pb.ListEntriesRequest(
-                bank=bank_name(bank, field="bank"),
-                page_size=page_size,
-                page_token=token,
-                external_id=external_id,
-                label=label,
-                state=types.ENTRY_STATE_UNSPECIFIED if state is None else convert.state_number(state),
-            ),
-            pb.ListEntriesResponse,
-            lambda answer: ([convert.entry(one) for one in answer.entries], answer.next_page_token),
-            timeout,
-        )
-    )
-
-
-def update_entry(
-    name: str,
-    *,
-    external_id: str | None = None,
-    labels: Sequence[str] | None = None,
-    metadata: Mapping[str, str] | None = None,
-    source: str | None = None,
-    brand: str | None = None,
-    state: e.EntryState | str | None = None,
-    expire_time: datetime | None = None,
-    never_expires: bool = False,
-    request_id: str | None = None,
-    timeout: float | None = None,
-) -> Call[t.EntryChange]:
-    """Change an entry, named `x/y` or `banks/x/entries/y`: what is not None is changed.
-
-    `state` may become ACTIVE or DISABLED; `never_expires` takes the expire_time away.
-    """
-
-    def build(chosen: str) -> pb.UpdateEntryRequest:
-        request = pb.UpdateEntryRequest(entry=types.Entry(name=entry_name(name)), request_id=chosen)
-        paths = request.update_mask.paths
-        for path, value in (("external_id", external_id), ("source", source), ("brand", brand)):
-            if value is not None:
-                setattr(request.entry, path, value)
-                paths.append(path)
-        if labels is not None:
-            request.entry.labels.extend(labels)
-            paths.append("labels")
-        if metadata is not None:
-            request.entry.metadata.update(metadata)
-            paths.append("metadata")
-        if state is not None:
-            request.entry.state = convert.state_number(state)
-            paths.append("state")
-        stamp = None if never_expires else convert.timestamp(expire_time)
-        if stamp is not None:
-            request.entry.expire_time.CopyFrom(stamp)
-        if stamp is not None or never_expires:
-            paths.append("expire_time")
-        return request
-
-    return _change("UpdateEntry", build, pb.UpdateEntryResponse, _entry_change, request_id, timeout)
-
-
-def delete_entry(name: str, *, request_id: str | None = None, timeout: float | None = None) -> Call[t.Deletion]:
-    """Delete an entry, named `x/y` or `banks/x/entries/y`: from the answer on, no check finds it."""
-    return _change(
-        "DeleteEntry",
-        lambda chosen: pb.DeleteEntryRequest(name=entry_name(name), request_id=chosen),
-        pb.DeleteEntryResponse,
-        lambda answer: t.Deletion(answer.revision),
-        request_id,
-        timeout,
     )

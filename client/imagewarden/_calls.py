@@ -1,7 +1,7 @@
 """What one call is, and how both clients make methods of the functions that build calls.
 
 A method is written once, as a function that answers a `Call` (or a `Batch` or `Pages` of calls); the two clients differ
-only in how they send it. `_moderation` and `_banks` have the functions.
+only in how they send it. `_moderation`, `_banks` and `_entries` have the functions.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from imagewarden import _enums as e
+from imagewarden import _opinions as o
 from imagewarden import _types as t
 from imagewarden._errors import InvalidRequest
 from imagewarden.v1 import bank_service_pb2 as banks_pb
@@ -63,6 +64,11 @@ def state_number(word: e.EntryState | str) -> Any:
     return _number(e.EntryState, types.EntryState, "ENTRY_STATE_", word)
 
 
+def opinion_number(word: e.Opinion | str) -> Any:
+    """An opinion's number."""
+    return _number(e.Opinion, types.Opinion, "OPINION_", word)
+
+
 def metric_number(word: e.Metric | str) -> Any:
     """A metric's number."""
     return _number(e.Metric, pb.DistanceMetric, "DISTANCE_METRIC_", word)
@@ -73,7 +79,8 @@ def _action(value: int) -> e.Action:
     return _word(e.Action, types.Action, "ACTION_", value)
 
 
-def _signal_type(value: int) -> e.SignalType:
+def signal_type(value: int) -> e.SignalType:
+    """A signal of an answer."""
     return _word(e.SignalType, types.SignalType, "SIGNAL_TYPE_", value, e.SignalType.UNKNOWN)
 
 
@@ -105,7 +112,7 @@ def _match(message: types.Match) -> t.Match:
         entry=message.entry,
         bank=message.bank,
         bank_kind=_kind(message.bank_kind),
-        signal=_signal_type(message.signal),
+        signal=signal_type(message.signal),
         score=message.score,
         distance=message.distance,
         threshold=message.threshold,
@@ -116,8 +123,9 @@ def _match(message: types.Match) -> t.Match:
         external_id=message.external_id,
         brand=message.brand,
         labels=tuple(message.labels),
-        evidence=tuple(t.Evidence(_signal_type(one.signal), one.value, one.reached) for one in message.evidence),
+        evidence=tuple(t.Evidence(signal_type(one.signal), one.value, one.reached) for one in message.evidence),
         transform=transform,
+        quarantined=_quarantined(message.quarantined) if message.quarantined else None,
     )
 
 
@@ -143,7 +151,7 @@ def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
             t.UndecidedReason(
                 _word(e.UndecidedCode, types.UndecidedCode, "UNDECIDED_CODE_", one.code, e.UndecidedCode.UNKNOWN),
                 one.message,
-                tuple(_signal_type(signal) for signal in one.signals),
+                tuple(signal_type(signal) for signal in one.signals),
             )
             for one in message.undecided_reasons
         ),
@@ -154,30 +162,61 @@ def check_result(message: pb.CheckImageResponse) -> t.CheckResult:
     )
 
 
+def _policy(message: types.Policy) -> t.Policy:
+    thresholds = tuple(t.Threshold(signal_type(one.signal), one.threshold, one.disabled) for one in message.thresholds)
+    # A server that does not know these yet asks all pictures, and quarantines nothing.
+    return t.Policy(
+        _action(message.action),
+        thresholds,
+        message.enabled_ratio if message.HasField("enabled_ratio") else 1.0,
+        message.quarantine_false_positives,
+        message.quarantine_flood,
+    )
+
+
 def bank(message: types.Bank) -> t.Bank:
     """A bank."""
-    thresholds = tuple(
-        t.Threshold(_signal_type(one.signal), one.threshold, one.disabled) for one in message.policy.thresholds
-    )
     return t.Bank(
         name=message.name,
         kind=_kind(message.kind),
         display_name=message.display_name,
-        policy=t.Policy(_action(message.policy.action), thresholds),
+        policy=_policy(message.policy),
         enabled=message.enabled,
         labels=dict(message.labels),
         keep_images=message.keep_images,
         entry_count=message.entry_count,
         create_time=message.create_time.ToDatetime(tzinfo=UTC),
         update_time=message.update_time.ToDatetime(tzinfo=UTC),
+        feedback=_feedback(message.feedback),
     )
+
+
+def _feedback(message: types.Feedback) -> o.Feedback:
+    return o.Feedback(message.confirmed, message.false_positives, message.disputed)
+
+
+def _report(message: types.MatchReport) -> o.MatchReport:
+    opinion = _word(e.Opinion, types.Opinion, "OPINION_", message.opinion, e.Opinion.UNKNOWN)
+    time = message.time.ToDatetime(tzinfo=UTC)
+    return o.MatchReport(message.sha256, opinion, message.note, message.reporter, time)
+
+
+def _quarantined(value: int) -> e.QuarantineReason:
+    return _word(e.QuarantineReason, types.QuarantineReason, "QUARANTINE_REASON_", value, e.QuarantineReason.UNKNOWN)
+
+
+def _quarantine(message: types.Entry) -> o.Quarantine | None:
+    if not message.HasField("quarantine"):
+        return None
+    said = message.quarantine
+    return o.Quarantine(_quarantined(said.reason), said.message, said.time.ToDatetime(tzinfo=UTC))
 
 
 def entry(message: types.Entry) -> t.Entry:
     """An entry."""
     signals = tuple(
         t.Signal(
-            _signal_type(one.type),
+            signal_type(one.type),
             one.hex,
             one.quality if one.type == types.SIGNAL_TYPE_PDQ and one.quality >= 0 else None,
             one.model_version,
@@ -203,6 +242,10 @@ def entry(message: types.Entry) -> t.Entry:
         thumbnail=message.thumbnail,
         create_time=time_of(message, "create_time"),
         update_time=time_of(message, "update_time"),
+        feedback=_feedback(message.feedback),
+        reports=tuple(_report(one) for one in message.reports),
+        quarantine=_quarantine(message),
+        note=message.note,
     )
 
 
@@ -232,6 +275,9 @@ def policy(value: t.Policy) -> types.Policy:
         message.action = action_number(value.action)
     for one in value.thresholds:
         message.thresholds.add(signal=signal_number(one.signal), threshold=one.value, disabled=one.disabled)
+    for name in ("enabled_ratio", "quarantine_false_positives", "quarantine_flood"):
+        if getattr(value, name) is not None:
+            setattr(message, name, getattr(value, name))
     return message
 
 
@@ -254,6 +300,7 @@ def hash_to_add(value: t.Hash | str, field: str) -> banks_pb.HashToAdd:
         metadata=one.metadata,
         source=one.source,
         expire_time=timestamp(one.expire_time),
+        note=one.note,
     )
 
 
@@ -263,6 +310,7 @@ def said(
     metadata: Mapping[str, str] | None,
     source: str,
     expire_time: datetime | None,
+    note: str,
 ) -> types.Entry:
     """What an owner says of an entry."""
     return types.Entry(
@@ -271,4 +319,5 @@ def said(
         metadata=metadata or {},
         source=source,
         expire_time=timestamp(expire_time),
+        note=note,
     )

@@ -69,10 +69,9 @@ def _set(message: pb.EntryRecord, value: EntryRecord) -> None:
 
 
 def _set_what_few_have(message: pb.EntryRecord, value: EntryRecord) -> None:
-    if value.id:
-        message.id = value.id
-    if value.brand:
-        message.brand = value.brand
+    for name in ("id", "brand", "note", "thumbnail", "image"):
+        if said := getattr(value, name):
+            setattr(message, name, said)
     if value.state is not None:
         message.state = convert.state_number(value.state)
     if (made := convert.timestamp(value.create_time)) is not None:
@@ -90,10 +89,6 @@ def _set_what_few_have(message: pb.EntryRecord, value: EntryRecord) -> None:
         )
     for features in value.features:
         message.features.add(extractor=features.extractor, data=features.data)
-    if value.thumbnail:
-        message.thumbnail = value.thumbnail
-    if value.image:
-        message.image = value.image
 
 
 def _signal_number(word: SignalType) -> Any:
@@ -106,7 +101,7 @@ def _signal_number(word: SignalType) -> Any:
 def most_bytes(value: EntryRecord) -> int:
     """So many bytes a record has at most as a part of a message: counted quickly, and so generously."""
     size = _RECORD_BYTES + _HASH_BYTES * len(value.hashes)
-    characters = len(value.external_id) + len(value.source) + len(value.brand) + len(value.id)
+    characters = len(value.external_id) + len(value.source) + len(value.brand) + len(value.id) + len(value.note)
     if value.labels:
         characters += sum(map(len, value.labels))
         size += _PART_BYTES * len(value.labels)
@@ -145,6 +140,7 @@ def record(message: pb.EntryRecord) -> EntryRecord:
         removed=message.removed,
         id=message.id,
         brand=message.brand,
+        note=message.note,
         state=_known(_STATE_OF, message.state) if message.state else None,
         expire_time=convert.time_of(message, "expire_time"),
         create_time=convert.time_of(message, "create_time"),

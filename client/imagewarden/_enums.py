@@ -66,6 +66,24 @@ class EntryState(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class Opinion(enum.StrEnum):
+    """What a person found of a match; `unknown` is a word of a newer server."""
+
+    CONFIRMED = "confirmed"
+    FALSE_POSITIVE = "false_positive"
+    DISPUTED = "disputed"
+    UNKNOWN = "unknown"
+
+
+class QuarantineReason(enum.StrEnum):
+    """Why an entry is quarantined; `unknown` is a reason of a newer server."""
+
+    FALSE_POSITIVES = "false_positives"
+    FLOOD = "flood"
+    BY_HAND = "by_hand"
+    UNKNOWN = "unknown"
+
+
 class Metric(enum.StrEnum):
     """How similarity search compares."""
 

@@ -82,6 +82,7 @@ class EntryRecord:
     removed: bool = False
     id: str = ""
     brand: str = ""
+    note: str = ""
     state: EntryState | None = None
     expire_time: datetime | None = None
     create_time: datetime | None = None

@@ -12,9 +12,12 @@ import grpc
 
 from imagewarden import _audit as audit
 from imagewarden import _banks as banks
+from imagewarden import _entries as entries
+from imagewarden import _feedback as feedback
 from imagewarden import _lists as lists
 from imagewarden import _lists_sync as lists_sync
 from imagewarden import _moderation as moderation
+from imagewarden import _preview as preview
 from imagewarden._calls import Batch, Call, Pages, dress, new_id
 from imagewarden._channel import TlsConfig, checked_target, key_metadata, options
 from imagewarden._errors import ImageWardenError
@@ -244,6 +247,7 @@ class Client:
     check = _call(moderation.check)
     check_batch = _batch(moderation.check_batch)
     search = _call(moderation.search)
+    report_match = _call(feedback.report_match)
     create_bank = _call(banks.create_bank)
     get_bank = _call(banks.get_bank)
     list_banks = _pages(banks.list_banks)
@@ -252,8 +256,9 @@ class Client:
     add_hashes = _call(banks.add_hashes)
     add_image = _call(banks.add_image)
     register_logo = _call(banks.register_logo)
-    get_entry = _call(banks.get_entry)
-    list_entries = _pages(banks.list_entries)
-    update_entry = _call(banks.update_entry)
-    delete_entry = _call(banks.delete_entry)
+    get_entry = _call(entries.get_entry)
+    list_entries = _pages(entries.list_entries)
+    update_entry = _call(entries.update_entry)
+    delete_entry = _call(entries.delete_entry)
+    preview_policy = _call(preview.preview_policy)
     list_audit_events = _pages(audit.list_audit_events)

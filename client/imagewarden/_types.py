@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
-from imagewarden._enums import Action, BankKind, EntryState, SignalType, UndecidedCode, Verdict
+from imagewarden._enums import (
+    Action,
+    BankKind,
+    EntryState,
+    QuarantineReason,
+    SignalType,
+    UndecidedCode,
+    Verdict,
+)
+from imagewarden._opinions import NO_FEEDBACK, Feedback, MatchReport, Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Match:
         cleared_by: the ALLOWED entry that cleared the picture of this match; empty: none.
         evidence: what every signal that was compared says of the entry.
         transform: how the entry's picture lies in this one, where local features say.
+        quarantined: why the entry is quarantined, and so blocks nothing; None: it is not.
     """
 
     entry: str
@@ -75,6 +85,7 @@ class Match:
     labels: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     transform: Transform | None = None
+    quarantined: QuarantineReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +152,29 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a bank does with its matches; what is not given keeps the default of the bank's kind."""
+    """What a bank does with its matches; what is not given keeps the default of the bank's kind.
+
+    Attributes:
+        enabled_ratio: of which part of all pictures the bank says something, 0 to 1: the same files each time.
+        quarantine_false_positives: at how many more false positives than confirmations an entry is quarantined.
+        quarantine_flood: from how many different pictures in ten minutes on it may be, for matching far more than it
+            did. 0 of either: never.
+    """
 
     action: Action | None = None
     thresholds: tuple[Threshold, ...] = ()
+    enabled_ratio: float | None = None
+    quarantine_false_positives: int | None = None
+    quarantine_flood: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """A set of entries under one owner and one policy; `name` is `banks/{bank}`."""
+    """A set of entries under one owner and one policy; `name` is `banks/{bank}`.
+
+    Attributes:
+        feedback: what people reported of its entries' matches.
+    """
 
     name: str
     kind: BankKind
@@ -161,6 +186,7 @@ class Bank:
     entry_count: int
     create_time: datetime
     update_time: datetime
+    feedback: Feedback = NO_FEEDBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +216,10 @@ class Entry:
 
     Attributes:
         thumbnail: a small PNG of a logo; `get_entry` alone answers it.
+        feedback: what people reported of its matches.
+        reports: the newest 20 of them, the newest first; `get_entry` alone answers them.
+        quarantine: None: it is not quarantined.
+        note: what its keepers say of it to each other.
     """
 
     name: str
@@ -204,6 +234,10 @@ class Entry:
     thumbnail: bytes
     create_time: datetime | None
     update_time: datetime | None
+    feedback: Feedback = NO_FEEDBACK
+    reports: tuple[MatchReport, ...] = ()
+    quarantine: Quarantine | None = None
+    note: str = ""
 
 
 _HEX_DIGITS = {SignalType.SHA256: 64, SignalType.SHA1: 40, SignalType.MD5: 32, SignalType.PDQ: 64}
@@ -224,6 +258,7 @@ class Hash:
         metadata: facts of the owner's own.
         source: where it comes from.
         expire_time: from when on it is no longer compared, with a time zone; None: never.
+        note: what its keepers say of it to each other, at most 1,000 characters.
 
     Raises:
         ValueError: the type is no hash, or the digits are not as many as the type has.
@@ -237,6 +272,7 @@ class Hash:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     expire_time: datetime | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         digits = _HEX_DIGITS.get(self.type)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from imagewarden.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
-    bank_service_pb2,
     bank_service_pb2_grpc,
-    moderation_service_pb2,
     moderation_service_pb2_grpc,
 )
 from imagewarden_server import access, logs, machine
@@ -31,32 +29,36 @@ from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.decoding import DecoderProcesses
 from imagewarden_server.embedding import BreakerState, TfServingEmbedder
 from imagewarden_server.http import StatusServer
-from imagewarden_server.index import IndexSet, open_index, save_snapshot
+from imagewarden_server.index import IndexSet, open_index
 from imagewarden_server.interceptors import chain
 from imagewarden_server.listening import Listener, options, with_port
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.enroll import Enroller
+from imagewarden_server.matching.feedback import Reporter
+from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.importer import Importer
 from imagewarden_server.matching.load import Room, Turns
-from imagewarden_server.matching.lookup import utc_now
 from imagewarden_server.matching.passes import Passes
 from imagewarden_server.matching.pictures import Workers
+from imagewarden_server.matching.preview import Previewer
+from imagewarden_server.matching.quarantine import Quarantiner
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, Bank
+from imagewarden_server.matching.window import Window
 from imagewarden_server.media import Limits
+from imagewarden_server.readiness import BANKS, MODERATION, Readiness
 from imagewarden_server.rereading import Rereading
 from imagewarden_server.settings import Settings, split_address
 from imagewarden_server.state import alone
 from imagewarden_server.telemetry import Metrics
+from imagewarden_server.upkeep import Snapshotter, cancel, every, expire
 
-_MODERATION = moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name
-_BANKS = bank_service_pb2.DESCRIPTOR.services_by_name["BankService"].full_name
 _AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
-_REFLECTED = (_MODERATION, _BANKS, _AUDIT, health.SERVICE_NAME, reflection.SERVICE_NAME)
+_REFLECTED = (MODERATION, BANKS, _AUDIT, health.SERVICE_NAME, reflection.SERVICE_NAME)
 _EXPIRE_SECONDS = 10.0
-_WATCH_SECONDS = 0.25
+_FLOOD_SECONDS = 1.0
 _KEY_SECONDS = 0.5
 """A key that is revoked is refused after so long."""
 _REFUSAL_SECONDS = 5.0
@@ -83,6 +85,8 @@ class App:
         self._serving = False
         self._rereading: Rereading | None = None
         self.metrics = Metrics()
+        self._window = Window(settings.preview_window_bytes)
+        self.metrics.watch_window(lambda: self._window.nbytes, lambda: len(self._window))
         self.addresses = Addresses("", "")
 
     async def __aenter__(self) -> Self:
@@ -116,22 +120,14 @@ class App:
         # Started first: they load their libraries while the index is opened.
         decoder = _decoder(settings, self.metrics)
         stack.callback(decoder.close)
-        begin = time.perf_counter()
         snapshots = settings.state_dir / "index"
-        index, how, details = await asyncio.to_thread(open_index, snapshots, catalog)
-        log.info(
-            "index open",
-            how=how,
-            details=details,
-            revision=index.revision,
-            seconds=round(time.perf_counter() - begin, 3),
-        )
+        index = await asyncio.to_thread(_opened, snapshots, catalog)
         # Half of those that look wait for a decoder, which has the next picture at once.
         workers = Workers(cores + 2, looking=2 * cores)
         stack.callback(workers.close)
         await asyncio.to_thread(_warm, decoder)
         follower = Follower(catalog, index)
-        snapshotter = _Snapshotter(index, snapshots, catalog.id)
+        snapshotter = Snapshotter(index, snapshots, catalog.id)
         stack.push_async_callback(snapshotter.save)
         embedder = TfServingEmbedder(
             settings.model_address,
@@ -145,6 +141,8 @@ class App:
         self._watch_state(catalog, index, follower, embedder, passes)
         authority = await self._authority(catalog) if settings.require_keys else None
         server, room, turns = self._server(authority)
+        floods = Floods()
+        quarantiner = Quarantiner(catalog.reports, follower, workers, self.metrics)
         checker = Checker(
             catalog=catalog,
             index=index,
@@ -155,6 +153,8 @@ class App:
             turns=turns,
             on_undecided=Action[settings.on_undecided.name],
             observer=self.metrics,
+            floods=floods,
+            window=self._window,
         )
         self._rereading = Rereading(settings, listener, checker)
         similarity = Similarity(
@@ -171,6 +171,7 @@ class App:
             ModerationServicer(
                 checker,
                 similarity,
+                Reporter(catalog, catalog.reports, quarantiner, workers, self.metrics),
                 catalog_id=catalog.id,
                 metrics=self.metrics,
                 room=room,
@@ -184,6 +185,7 @@ class App:
                 Administrator(catalog, follower, workers),
                 enroller,
                 Importer(catalog, follower, workers),
+                Previewer(catalog=catalog, index=index, window=self._window, enroller=enroller, workers=workers),
                 catalog.id,
             ),
             server,
@@ -195,16 +197,17 @@ class App:
         port = listener.bind(server)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
-        readiness = _Readiness(health_servicer, embedder, lambda: self._serving)
+        readiness = Readiness(health_servicer, embedder, lambda: self._serving)
         stack.push_async_callback(readiness.stop)
         status = self._status_server(readiness)
         for task in (
             readiness.watch(),
-            _every(_EXPIRE_SECONDS, lambda: _expire(catalog, follower)),
-            _every(settings.snapshot_seconds, snapshotter.save),
+            every(_EXPIRE_SECONDS, lambda: expire(catalog, follower)),
+            every(settings.snapshot_seconds, snapshotter.save),
+            every(_FLOOD_SECONDS, lambda: quarantiner.put_flooded(floods)),
         ):
             running = asyncio.create_task(task)
-            stack.push_async_callback(_cancel, running)
+            stack.push_async_callback(cancel, running)
         self._serving = True
         await readiness.update()
         self.addresses = Addresses(with_port(settings.listen, port), with_port(settings.metrics_listen, status.port))
@@ -240,6 +243,7 @@ class App:
             model_ready=lambda: embedder.model is not None,
             model_left_alone=lambda: embedder.breaker is not BreakerState.CLOSED,
             cached=lambda: passes.nbytes,
+            quarantined=catalog.reports.quarantined,
         )
 
     async def _authority(self, catalog: SqlCatalog) -> access.Authority:
@@ -258,11 +262,11 @@ class App:
                 f"--role admin --state-dir {self._settings.state_dir}`"
             )
         for seconds, work in ((_KEY_SECONDS, authority.refresh), (_REFUSAL_SECONDS, refusals.write)):
-            running = asyncio.create_task(_every(seconds, functools.partial(asyncio.to_thread, work)))
-            self._stack.push_async_callback(_cancel, running)
+            running = asyncio.create_task(every(seconds, functools.partial(asyncio.to_thread, work)))
+            self._stack.push_async_callback(cancel, running)
         return authority
 
-    def _status_server(self, readiness: _Readiness) -> StatusServer:
+    def _status_server(self, readiness: Readiness) -> StatusServer:
         host, port = split_address(self._settings.metrics_listen)
         status = StatusServer(host, port, self.metrics.registry, readiness.describe)
         status.start()
@@ -270,70 +274,13 @@ class App:
         return status
 
 
-class _Readiness:
-    """Health that follows readiness, both ways.
-
-    The server as a whole ("" and BankService) is SERVING while its state is open and it is not stopping. The
-    ModerationService is SERVING only while the model answers too: a check without it may be UNDECIDED.
-    """
-
-    def __init__(
-        self, servicer: health.aio.HealthServicer, embedder: TfServingEmbedder, serving: Callable[[], bool]
-    ) -> None:
-        self._servicer = servicer
-        self._embedder = embedder
-        self._serving = serving
-        self._told: dict[str, bool] = {}
-
-    def describe(self) -> tuple[bool, str]:
-        """Readiness for /readyz."""
-        if not self._serving():
-            return False, "not serving: starting or stopping"
-        if self._embedder.model is None:
-            return False, f"the model is not ready: {self._embedder.problem}"
-        return True, f"ready: {self._embedder.model.label}"
-
-    async def update(self) -> None:
-        """Tell the health service what changed."""
-        serving = self._serving()
-        states = {"": serving, _BANKS: serving, _MODERATION: serving and self._embedder.model is not None}
-        for service, state in states.items():
-            if self._told.get(service) != state:
-                self._told[service] = state
-                kind = health_pb2.HealthCheckResponse.SERVING if state else health_pb2.HealthCheckResponse.NOT_SERVING
-                await self._servicer.set(service, kind)
-
-    async def watch(self) -> None:
-        """Follow until cancelled."""
-        while True:
-            await self.update()
-            await asyncio.sleep(_WATCH_SECONDS)
-
-    async def stop(self) -> None:
-        """From now on NOT_SERVING for good."""
-        await self._servicer.enter_graceful_shutdown()
-
-
-class _Snapshotter:
-    """Saves the index when it has changed since it was last saved."""
-
-    def __init__(self, index: IndexSet, directory: Path, catalog_id: str) -> None:
-        self._index = index
-        self._directory = directory
-        self._catalog_id = catalog_id
-        self._saved = -1
-
-    async def save(self) -> None:
-        """Save, if there is something new; a failure is logged, since the catalogue has everything."""
-        revision = self._index.revision
-        if revision == self._saved:
-            return
-        try:
-            await asyncio.to_thread(save_snapshot, self._index, self._directory, self._catalog_id)
-        except OSError as error:
-            logs.logger().error("snapshot failed", error=str(error), directory=str(self._directory))
-        else:
-            self._saved = revision
+def _opened(snapshots: Path, catalog: SqlCatalog) -> IndexSet:
+    """The index, from a snapshot or from the catalogue; the log says which, and why."""
+    begin = time.perf_counter()
+    index, how, details = open_index(snapshots, catalog)
+    seconds = round(time.perf_counter() - begin, 3)
+    logs.logger().info("index open", how=how, details=details, revision=index.revision, seconds=seconds)
+    return index
 
 
 def _said_of(catalog: SqlCatalog) -> dict[str, object]:
@@ -370,27 +317,6 @@ def _warm(decoder: DecoderProcesses) -> None:
     decoder.warm()
     if lacking := decoder.lacking():
         logs.logger().warning("decoders are confined less than they could be", lacking=lacking)
-
-
-async def _expire(catalog: SqlCatalog, follower: Follower) -> None:
-    # A bank's at a time.
-    while await asyncio.to_thread(catalog.expire, utc_now()):
-        await follower.catch_up()
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do something again and again; one failure is logged and does not end it."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await work()
-        except Exception:  # noqa: BLE001 -- a background task that died silently would be worse than any bug in it
-            logs.logger().exception("background work failed")
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _read(path: Path | None) -> bytes | None:

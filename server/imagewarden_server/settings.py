@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     """PEM roots for a model host behind TLS; unset: without TLS."""
     embedding_cache_bytes: Annotated[int, Field(ge=0, le=2**36)] = 128 * 2**20
     """Memory for what the model said of checked pictures, so that the same pixels are not embedded again; 0: none."""
+    preview_window_bytes: Annotated[int, Field(ge=0, le=2**36)] = 64 * 2**20
+    """Memory for digests, hashes, vectors and scores of the pictures of the last 24 hours, on which policies are tried;
+    0: nothing is kept."""
     on_undecided: OnUndecided = OnUndecided.REVIEW
     """The action of an UNDECIDED verdict where the caller does not say."""
     max_image_bytes: Annotated[int, Field(ge=1_024, le=256 * 2**20)] = 20 * 2**20

@@ -5,7 +5,7 @@ One `Metrics` a server, over a registry of its own, so that two servers in one p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from imagewarden_server.matching.check import CheckResult
 from imagewarden_server.matching.load import Room, Turns
+from imagewarden_server.matching.opinions import Opinion, QuarantineReason
 from imagewarden_server.matching.types import Bank
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -116,6 +117,24 @@ class Metrics:
             ["how"],
             registry=self.registry,
         )
+        self.reports = Counter(
+            "imagewarden_match_reports_total",
+            "What people reported of matches, by bank and opinion (confirmed, false_positive, disputed).",
+            ["bank", "opinion"],
+            registry=self.registry,
+        )
+        self.quarantines = Counter(
+            "imagewarden_quarantines_total",
+            "Entries that the server put under quarantine, by bank and reason (false_positives, flood).",
+            ["bank", "reason"],
+            registry=self.registry,
+        )
+        self.quarantined_matches = Counter(
+            "imagewarden_quarantined_matches_total",
+            "Matches of quarantined entries, which block nothing and clear nothing, by bank.",
+            ["bank"],
+            registry=self.registry,
+        )
         # What is counted at every call is looked up once: the library makes texts of the labels, under a lock.
         self._started, self._handled = cache(self.started.labels), cache(self.handled.labels)
         self._handling, self._stage = cache(self.handling.labels), cache(self.stages.labels)
@@ -139,6 +158,14 @@ class Metrics:
     def look(self, how: str) -> None:
         """One look at a picture that was taken, or not (a RecentObserver)."""
         self.looks.labels(how).inc()
+
+    def reported(self, bank_id: str, opinion: Opinion) -> None:
+        """One report of a match (a ReportObserver)."""
+        self.reports.labels(bank_id, opinion.value).inc()
+
+    def quarantined(self, bank_id: str, reason: QuarantineReason) -> None:
+        """One entry under quarantine (a QuarantineObserver)."""
+        self.quarantines.labels(bank_id, reason.value).inc()
 
     def decoder_ended(self, how: str) -> None:
         """One decoder process that had to be replaced (a DecoderObserver)."""
@@ -166,6 +193,8 @@ class Metrics:
         self._verdict(result.verdict.value, kind, result.action.name.lower()).inc()
         for match in result.matches:
             self._score(match.signal.value).observe(match.score)
+            if match.entry.quarantine is not None:
+                self.quarantined_matches.labels(match.bank.id).inc()
         for reason in result.undecided:
             self.undecided.labels(reason.code.value).inc()
 
@@ -178,6 +207,14 @@ class Metrics:
         ):
             Gauge(name, what, registry=self.registry).set_function(read)
 
+    def watch_window(self, nbytes: Callable[[], int], pictures: Callable[[], int]) -> None:
+        """Read at each scrape how much is kept of checked pictures for previews."""
+        for name, text, read in (
+            ("imagewarden_preview_window_bytes", "Memory of what is kept of checked pictures for previews.", nbytes),
+            ("imagewarden_preview_window_pictures", "Pictures that something is kept of for previews.", pictures),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(read)
+
     def watch_state(
         self,
         *,
@@ -187,9 +224,12 @@ class Metrics:
         model_ready: Callable[[], bool],
         model_left_alone: Callable[[], bool],
         cached: Callable[[], int],
+        quarantined: Callable[[], Mapping[str, int]],
     ) -> None:
         """Read the catalogue's and the index's state at each scrape."""
-        self.registry.register(_StateCollector(banks, revisions, index_age, model_ready, model_left_alone, cached))
+        self.registry.register(
+            _StateCollector(banks, revisions, index_age, model_ready, model_left_alone, cached, quarantined)
+        )
 
 
 class _StateCollector(Collector):
@@ -203,7 +243,9 @@ class _StateCollector(Collector):
         model_ready: Callable[[], bool],
         model_left_alone: Callable[[], bool],
         cached: Callable[[], int],
+        quarantined: Callable[[], Mapping[str, int]],
     ) -> None:
+        self._quarantined = quarantined
         self._model_left_alone = model_left_alone
         self._cached = cached
         self._banks = banks
@@ -221,6 +263,12 @@ class _StateCollector(Collector):
         for bank in self._banks():
             entries.add_metric([bank.id, bank.kind.value], bank.entry_count)
         yield entries
+        quarantined = GaugeMetricFamily(
+            "imagewarden_entries_quarantined", "Entries that are quarantined, by bank.", labels=["bank"]
+        )
+        for bank_id, count in self._quarantined().items():
+            quarantined.add_metric([bank_id], count)
+        yield quarantined
         catalog, index = self._revisions()
         yield GaugeMetricFamily("imagewarden_catalog_revision", "The last committed change.", value=catalog)
         yield GaugeMetricFamily("imagewarden_index_revision", "The last change that checks see.", value=index)

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from imagewarden_server.matching.errors import (
     EntryNotFound,
     RequestIdReused,
 )
+from imagewarden_server.matching.listing import EntryFilter
 from imagewarden_server.matching.policy import complete, default_policy
 from imagewarden_server.matching.ports import (
     BankPatch,
@@ -173,14 +173,20 @@ def test_entries_are_found_by_key(catalog: SqlCatalog) -> None:
 def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, path: Path) -> None:
     make(catalog)
     catalog.add_hashes("abuse", [hash_entry(number) for number in range(100)])
-    for filters in ({}, {"external_id": "x"}, {"state": EntryState.ACTIVE}, {"label": "x"}):
-        wanted: dict[str, Any] = {"external_id": "", "label": "", "state": None, **filters}
-        query = list_query(1, after=5, **wanted).limit(10)
+    for only in (
+        EntryFilter(),
+        EntryFilter(external_id="x"),
+        EntryFilter(state=EntryState.ACTIVE),
+        EntryFilter(label="x"),
+        EntryFilter(quarantined=True),
+        EntryFilter(note="x"),
+    ):
+        query = list_query(1, after=5, only=only).limit(10)
         sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
         with sqlite3.connect(path) as connection:
             plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
         assert "USING INDEX entries_by_" in plan
-        assert "TEMP B-TREE" not in plan, f"{filters}: {plan}"
+        assert "TEMP B-TREE" not in plan, f"{only}: {plan}"
 
 
 def test_errors_leave_nothing(catalog: SqlCatalog) -> None:
@@ -251,9 +257,9 @@ def test_pages_and_filters(catalog: SqlCatalog) -> None:
         seen += [entry.id for entry in page.items]
         after = page.next_after
     assert len(seen) == len(set(seen)) == 6
-    assert [entry.external_id for entry in catalog.list_entries("abuse", label="a").items] == ["case-100"]
-    assert [entry.external_id for entry in catalog.list_entries("abuse", external_id="case-100").items] == ["case-100"]
-    assert not catalog.list_entries("abuse", state=EntryState.EXPIRED).items
+    for only in (EntryFilter(label="a"), EntryFilter(external_id="case-100")):
+        assert [entry.external_id for entry in catalog.list_entries("abuse", only=only).items] == ["case-100"]
+    assert not catalog.list_entries("abuse", only=EntryFilter(state=EntryState.EXPIRED)).items
 
 
 def test_expiry_takes_out_and_a_new_time_brings_back(catalog: SqlCatalog) -> None:

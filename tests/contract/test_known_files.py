@@ -4,90 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 import pytest
+from tests.support.checking import Service, sha256
 
-from imagewarden_server.catalog import SqlCatalog
-from imagewarden_server.decoding import DecoderProcesses
-from imagewarden_server.index import IndexSet, open_index
-from imagewarden_server.matching.check import Checker, CheckResult
-from imagewarden_server.matching.embedder import Embedder
-from imagewarden_server.matching.load import Turns
-from imagewarden_server.matching.pictures import Workers
-from imagewarden_server.matching.policy import default_policy
-from imagewarden_server.matching.revisions import Follower
-from imagewarden_server.matching.types import (
-    Action,
-    BankKind,
-    HashSignal,
-    NewEntry,
-    Policy,
-    SignalType,
-    Verdict,
-)
+from imagewarden_server.matching.types import Action, SignalType, Verdict
 from imagewarden_server.matching.walk import CheckRequest
-from imagewarden_server.media import Limits
-
-T = TypeVar("T")
 
 FILE, OTHER, LARGE = b"no picture at all", b"another", bytes(128 * 1024 + 1)
-
-
-class CountingWorkers(Workers):
-    """Counts what is handed to threads."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-        self.runs: list[str] = []
-
-    async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        self.runs.append(getattr(function, "__name__", "?"))
-        return await super().run(function, *arguments)
-
-
-class NoModel:
-    """No model answers."""
-
-    model = None
-
-
-class Service:
-    """A checker over a catalogue and an index of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.catalog = SqlCatalog.open(folder / "catalog.sqlite3")
-        self.index: IndexSet = open_index(folder / "index", self.catalog)[0]
-        self.workers = CountingWorkers()
-        self.decoder = DecoderProcesses(Limits(), processes=1)
-        self.checker = Checker(
-            catalog=self.catalog,
-            index=self.index,
-            follower=Follower(self.catalog, self.index),
-            embedder=cast("Embedder", NoModel()),
-            workers=self.workers,
-            decoder=self.decoder,
-            turns=Turns(60.0, 4),
-            on_undecided=Action.REVIEW,
-        )
-
-    def bank(self, name: str, action: Action = Action.BLOCK) -> None:
-        base = default_policy(BankKind.BANNED)
-        self.catalog.create_bank(name, BankKind.BANNED, policy=Policy(action, base.thresholds))
-        self.follow()
-
-    def ban(self, bank: str, type_: SignalType, value: bytes) -> None:
-        self.catalog.add_hashes(bank, [NewEntry(hashes=(HashSignal(type_, value),))])
-        self.follow()
-
-    def follow(self) -> None:
-        self.index.apply(self.catalog.changes(self.index.revision))
-
-    def check(self, image: bytes, **asked: Any) -> CheckResult:
-        self.workers.runs.clear()
-        return asyncio.run(self.checker.check(CheckRequest(image, **asked)))
 
 
 @pytest.fixture
@@ -97,10 +23,6 @@ def service(tmp_path: Path) -> Iterator[Service]:
     made.workers.close()
     made.decoder.close()
     made.catalog.close()
-
-
-def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def test_a_banned_file_is_known_without_a_worker_once_its_entry_is_read(service: Service) -> None:

@@ -43,13 +43,17 @@ from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.embedder import Embeddings, ModelInfo
 from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.errors import DomainError, EmbeddingUnavailable
+from imagewarden_server.matching.feedback import Reporter
 from imagewarden_server.matching.importer import Importer
 from imagewarden_server.matching.load import Room, Turns
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.policy import default_policy
+from imagewarden_server.matching.preview import Previewer
+from imagewarden_server.matching.quarantine import Quarantiner
 from imagewarden_server.matching.revisions import Follower, encode_revision
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, BankKind, HashSignal, NewEntry, SignalType, VectorSpace
+from imagewarden_server.matching.window import Window
 from imagewarden_server.telemetry import Metrics
 
 BANKS = {"abuse": BankKind.BANNED, "logos": BankKind.BRAND, "allowed": BankKind.ALLOWED}
@@ -156,17 +160,23 @@ class World:
         }
         turns = Turns(_SECONDS, always=_AT_ONCE)
         checker = Checker(index=index, turns=turns, on_undecided=Action.REVIEW, **parts)
+        kept, metrics = (catalog, follower, self._workers), Metrics()
+        quarantiner = Quarantiner(catalog.reports, follower, self._workers, metrics)
         moderation = ModerationServicer(
             checker,
             Similarity(index=index, turns=turns, **parts),
+            Reporter(catalog, catalog.reports, quarantiner, self._workers, metrics),
             catalog_id=catalog.id,
-            metrics=Metrics(),
+            metrics=metrics,
             room=Room(_ROOM),
             at_once=_AT_ONCE,
             default_deadline=_SECONDS,
         )
-        kept = (catalog, follower, self._workers)
-        banks = BankServicer(Administrator(*kept), Enroller(**parts), Importer(*kept), catalog.id)
+        enroller = Enroller(**parts)
+        previewer = Previewer(
+            catalog=catalog, index=index, window=Window(_ROOM), enroller=enroller, workers=self._workers
+        )
+        banks = BankServicer(Administrator(*kept), enroller, Importer(*kept), previewer, catalog.id)
         audit = AuditServicer(catalog.audit, self._workers)
         servicers = zip(_SERVICES, (moderation, banks, audit), strict=True)
         return _Open(catalog, {service.full_name: servicer for service, servicer in servicers})

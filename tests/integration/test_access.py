@@ -40,6 +40,7 @@ MAY = {
     "BatchCheckImages": "checker moderator brand admin",
     "StreamCheckImages": "checker moderator brand admin",
     "SearchSimilarImages": "checker moderator brand admin",
+    "ReportMatch": "moderator brand admin",
     "CreateBank": "moderator admin",
     "GetBank": "moderator brand auditor admin",
     "ListBanks": "moderator brand auditor admin",
@@ -54,6 +55,7 @@ MAY = {
     "DeleteEntry": "moderator brand admin",
     "ImportEntries": "moderator brand admin",
     "ExportEntries": "moderator brand admin",
+    "PreviewPolicy": "moderator brand admin",
     "ListAuditEvents": "auditor admin",
 }
 

@@ -10,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
-from imagewarden_server.api import convert, masks, names, paging
+from imagewarden_server.api import convert, masks, names, paging, policies
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
@@ -150,15 +150,15 @@ def test_thresholds_have_ranges(
     kind: BankKind, signal: types.SignalType.ValueType, threshold: float, said: str
 ) -> None:
     with pytest.raises(InvalidField, match=said) as caught:
-        convert.thresholds_of("thresholds", kind, [types.SignalThreshold(signal=signal, threshold=threshold)])
+        policies.thresholds_of("thresholds", kind, [types.SignalThreshold(signal=signal, threshold=threshold)])
     assert caught.value.metadata["field"].startswith("thresholds[0].")
 
 
 @pytest.mark.parametrize("kind", BankKind)
 def test_the_defaults_of_each_kind_are_in_range_and_go_to_a_message_and_back(kind: BankKind) -> None:
     own = dataclasses.replace(bank(), kind=kind, policy=default_policy(kind))
-    said = convert.bank(own).policy.thresholds
-    assert convert.thresholds_of("thresholds", kind, said) == own.policy.thresholds
+    said = policies.bank(own).policy.thresholds
+    assert policies.thresholds_of("thresholds", kind, said) == own.policy.thresholds
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_thresholds_at_the_ends_of_their_ranges_are_taken(
     kind: BankKind, signal: types.SignalType.ValueType, threshold: float
 ) -> None:
     message = types.SignalThreshold(signal=signal, threshold=threshold, disabled=True)
-    (found,) = convert.thresholds_of("thresholds", kind, [message]).values()
+    (found,) = policies.thresholds_of("thresholds", kind, [message]).values()
     assert found == Threshold(threshold, disabled=True)
 
 
 def test_a_threshold_is_said_once() -> None:
     twice = [types.SignalThreshold(signal=types.SIGNAL_TYPE_LOCAL, threshold=12)] * 2
     with pytest.raises(InvalidField, match="names LOCAL twice"):
-        convert.thresholds_of("thresholds", BANNED, twice)
+        policies.thresholds_of("thresholds", BANNED, twice)
 
 
 def test_a_match_says_its_evidence_and_how_the_picture_lies() -> None:

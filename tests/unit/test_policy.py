@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import pytest
 
+from imagewarden_server.matching.opinions import Quarantine, QuarantineReason
 from imagewarden_server.matching.policy import blocks, complete, decide, default_policy
 from imagewarden_server.matching.types import (
     Action,
     Bank,
     BankKind,
+    Box,
     Entry,
     EntryState,
     Match,
@@ -151,3 +154,40 @@ def test_all_likenesses_of_content_weigh_the_same(likeness: SignalType) -> None:
     found = [match(signal=likeness, key=1), match(signal=SignalType.PDQ, key=2), match(key=3)]
     ordered = decide(found, [], Action.REVIEW)[2]
     assert [one.signal for one in ordered] == [SignalType.SHA256, SignalType.PDQ, likeness]
+
+
+def test_a_quarantined_entry_clears_nothing() -> None:
+    held = Quarantine(QuarantineReason.BY_HAND, "", NOW)
+    allowed = match(BankKind.ALLOWED, key=1)
+    doubted = dataclasses.replace(allowed, entry=dataclasses.replace(allowed.entry, quarantine=held))
+    assert decide([doubted, match(key=2)], [], Action.REVIEW)[:2] == (Verdict.MATCH, Action.BLOCK)
+    assert blocks([doubted, match(key=2)])
+    assert decide([doubted], [BEHIND], Action.REVIEW)[0] is Verdict.UNDECIDED, "nor what did not run"
+    another = match(BankKind.ALLOWED, SignalType.SHA256, key=3)
+    assert decide([doubted, another, match(key=2)], [], Action.REVIEW)[0] is Verdict.NO_MATCH
+
+
+def test_a_match_of_some_frames_alone_clears_nothing() -> None:
+    partly = dataclasses.replace(match(BankKind.ALLOWED, SignalType.PDQ, key=1), clears=False)
+    assert decide([partly, match(signal=SignalType.PDQ, key=2)], [], Action.REVIEW)[0] is Verdict.MATCH
+
+
+@pytest.mark.parametrize(
+    ("allowed", "banned", "cleared"),
+    [
+        (None, None, True),
+        (None, Box(0.1, 0.1, 0.9, 0.9), True),
+        (Box(0.7, 0.7, 1.0, 1.0), None, False),
+        (Box(0.7, 0.7, 1.0, 1.0), Box(0.0, 0.0, 0.6, 0.6), False),
+        (Box(0.7, 0.7, 1.0, 1.0), Box(0.5, 0.5, 1.0, 1.0), False),
+        (Box(0.0, 0.0, 0.6, 0.6), Box(0.1, 0.1, 0.5, 0.5), True),
+        (Box(0.02, 0.03, 0.99, 0.98), None, True),
+    ],
+)
+def test_a_part_that_is_allowed_clears_what_is_in_it_and_nothing_beside_it(
+    allowed: Box | None, banned: Box | None, cleared: bool
+) -> None:
+    """An owner may turn LOCAL on: an allowed picture in a corner must not clear the picture around it."""
+    one = dataclasses.replace(match(BankKind.ALLOWED, SignalType.LOCAL, key=1), region=allowed)
+    other = dataclasses.replace(match(signal=SignalType.LOCAL, key=2), region=banned)
+    assert (decide([one, other], [], Action.REVIEW)[0] is Verdict.NO_MATCH) == cleared

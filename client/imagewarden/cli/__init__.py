@@ -12,7 +12,7 @@ import typer
 
 from imagewarden._errors import ImageWardenError
 from imagewarden._version import version
-from imagewarden.cli import audit, banks, check, entries, lists, search
+from imagewarden.cli import audit, banks, check, entries, lists, report, search
 from imagewarden.cli.output import EXIT_USE, exit_code, fail
 from imagewarden.cli.state import Global, key_of
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("search")(search.search)
+app.command("report")(report.report)
 app.add_typer(banks.bank_app, name="bank")
 app.add_typer(banks.hash_app, name="hash")
 app.add_typer(entries.entry_app, name="entry")

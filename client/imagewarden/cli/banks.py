@@ -12,8 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from imagewarden import Action, Bank, Hash, ImageWardenError, Policy, SignalType, Threshold
+from imagewarden.cli import preview
 from imagewarden.cli.output import fail, print_json, print_table, progress
+from imagewarden.cli.report import counted
 from imagewarden.cli.state import complete_bank, shared
+from imagewarden.cli.thresholds import Thresholds
+from imagewarden.cli.thresholds import thresholds as thresholds_of
 from imagewarden.cli.words import HashType, Kind
 
 bank_app = typer.Typer(help="Make, list, change and delete banks.", no_args_is_help=True)
@@ -24,22 +28,23 @@ _DIGESTS = frozenset({SignalType.SHA256, SignalType.SHA1, SignalType.MD5})
 
 BankName = Annotated[str, typer.Argument(help="The bank's name.", autocompletion=complete_bank)]
 Json = Annotated[bool, typer.Option("--json", help="Answer JSON.")]
-Thresholds = Annotated[
-    list[str] | None,
-    typer.Option("--threshold", help="signal=value or signal=off, such as pdq=24; may be given again."),
+FalsePositives = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Quarantine an entry at so many more false positives than confirmations; 0: never. Default: 3."
+    ),
 ]
-
-
-def _thresholds(texts: list[str]) -> tuple[Threshold, ...]:
-    found = []
-    for text in texts:
-        signal, _, value = text.partition("=")
-        try:
-            kind = SignalType(signal.lower())
-            found.append(Threshold(kind, disabled=True) if value == "off" else Threshold(kind, float(value)))
-        except ValueError:
-            raise fail(f"--threshold {text!r}: write signal=value or signal=off, such as pdq=24") from None
-    return tuple(found)
+Flood = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Quarantine an entry that suddenly matches so many different pictures in ten minutes; 0: never. Default: "
+        "100.",
+    ),
+]
+Ratio = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Compare only this part of all pictures: the same ones each time.")
+]
 
 
 def _policy_file(path: Path) -> tuple[Action | None, tuple[Threshold, ...]]:
@@ -75,6 +80,18 @@ def _labels(texts: list[str] | None) -> dict[str, str] | None:
     return {key: value for key, value in pairs.items() if key}
 
 
+def _enabled(bank: Bank) -> str:
+    ratio = 1.0 if bank.policy.enabled_ratio is None else bank.policy.enabled_ratio
+    return "no" if not bank.enabled else "yes" if ratio >= 1 else f"for {ratio * 100:g} % of pictures"
+
+
+def _quarantine(bank: Bank) -> str:
+    reports, flood = bank.policy.quarantine_false_positives, bank.policy.quarantine_flood
+    said = [f"at {reports} more false positives"] if reports else []
+    said += [f"at {flood} pictures in ten minutes"] if flood else []
+    return ", ".join(said) or "never"
+
+
 def _show(bank: Bank, *, as_json: bool) -> None:
     if as_json:
         print_json(bank)
@@ -84,10 +101,12 @@ def _show(bank: Bank, *, as_json: bool) -> None:
         ("kind", bank.kind),
         ("display name", bank.display_name),
         ("action", bank.policy.action),
-        ("enabled", "yes" if bank.enabled else "no"),
+        ("enabled", _enabled(bank)),
         ("entries", bank.entry_count),
+        ("quarantine", _quarantine(bank)),
         ("keeps images", "yes" if bank.keep_images else "no"),
         ("labels", ", ".join(f"{key}={value}" for key, value in bank.labels.items())),
+        ("reports", counted(bank)),
         ("created", bank.create_time.isoformat(timespec="seconds")),
     ]
     rows += [
@@ -106,13 +125,16 @@ def create(
     display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
     action: Annotated[Action | None, typer.Option(help="What a match asks for.", case_sensitive=False)] = None,
     threshold: Thresholds = None,
+    enabled_ratio: Ratio = None,
+    quarantine_false_positives: FalsePositives = None,
+    quarantine_flood: Flood = None,
     label: Annotated[list[str] | None, typer.Option(help="key=value; may be given again.")] = None,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the pictures of entries.")] = False,
     json_output: Json = False,
 ) -> None:
     """Make a bank."""
     options = shared(context)
-    policy = Policy(action, _thresholds(threshold or []))
+    policy = Policy(action, thresholds_of(threshold or []), enabled_ratio, quarantine_false_positives, quarantine_flood)
     with options.client() as client:
         change = client.create_bank(
             name, kind, display_name=display_name, policy=policy, labels=_labels(label), keep_images=keep_images
@@ -136,7 +158,7 @@ def list_(context: typer.Context, json_output: Json = False) -> None:
             bank.kind,
             bank.policy.action,
             bank.entry_count,
-            "yes" if bank.enabled else "no",
+            _enabled(bank),
         )
         for bank in banks
     ]
@@ -163,6 +185,9 @@ def update(
         typer.Option(help="A policy, as `eval calibrate` writes it; --threshold and --action stand above it."),
     ] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Compare with it, or not.")] = None,
+    enabled_ratio: Ratio = None,
+    quarantine_false_positives: FalsePositives = None,
+    quarantine_flood: Flood = None,
     label: Annotated[list[str] | None, typer.Option(help="key=value; replaces all labels.")] = None,
     keep_images: Annotated[bool | None, typer.Option("--keep-images/--no-keep-images")] = None,
     json_output: Json = False,
@@ -170,7 +195,7 @@ def update(
     """Change a bank; what is not given stays as it is. Thresholds that are not named stay too."""
     options = shared(context)
     filed = _policy_file(policy_file) if policy_file is not None else (None, ())
-    said = (*filed[1], *_thresholds(threshold or []))
+    said = (*filed[1], *thresholds_of(threshold or []))
     with options.client() as client:
         thresholds = None
         if said:
@@ -181,11 +206,17 @@ def update(
             display_name=display_name,
             action=filed[0] if action is None else action,
             thresholds=thresholds,
+            enabled_ratio=enabled_ratio,
+            quarantine_false_positives=quarantine_false_positives,
+            quarantine_flood=quarantine_flood,
             enabled=enabled,
             labels=_labels(label),
             keep_images=keep_images,
         )
     _show(change.bank, as_json=options.json or json_output)
+
+
+bank_app.command("preview")(preview.preview)
 
 
 @bank_app.command("delete")
@@ -241,12 +272,13 @@ def add(
     type_: Annotated[HashType | None, typer.Option("--type", help="The type of bare digits.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="A label of them all; may be given again.")] = None,
     source: Annotated[str, typer.Option(help="Where they come from: a case, an exchange, a team.")] = "",
+    note: Annotated[str, typer.Option(help="What their keepers say of them to each other.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")] = False,
     json_output: Json = False,
 ) -> None:
     """Add hashes, 10,000 a call; a call is made whole or not at all."""
     options = shared(context)
-    found = _read(hashes or [], file, {"labels": tuple(label or ()), "source": source}, type_)
+    found = _read(hashes or [], file, {"labels": tuple(label or ()), "source": source, "note": note}, type_)
     if not found:
         raise fail("no hashes were given; name some, or a file with --file")
     as_json = options.json or json_output

@@ -105,6 +105,8 @@ def _row(path: Path, outcome: Outcome) -> tuple[object, ...]:
         return (path, outcome.verdict, outcome.action, "", "", "", "", "")
     first = outcome.matches[0]
     name = first.brand or first.external_id or first.entry.rpartition("/")[2]
+    if first.quarantined is not None:
+        name = f"{name} (quarantined)"
     score, threshold = f"{first.score:.3f}", f"{first.threshold:g}"
     if first.signal == "pdq":
         score, threshold = f"{first.distance:g} bits", f"{first.threshold:g} bits"

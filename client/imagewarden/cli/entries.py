@@ -12,6 +12,7 @@ from imagewarden import Client, Entry, EntryChange, EntryState, Unavailable
 from imagewarden.cli.files import pictures
 from imagewarden.cli.output import fail, print_json, print_table, progress
 from imagewarden.cli.pictures import add_each
+from imagewarden.cli.report import counted
 from imagewarden.cli.state import complete_bank, shared
 from imagewarden.cli.words import State
 
@@ -26,6 +27,7 @@ ExternalId = Annotated[str, typer.Option(help="Your own identifier.")]
 Expires = Annotated[
     datetime | None, typer.Option("--expires", help="From when on it is no longer compared, in this machine's time.")
 ]
+Note = Annotated[str, typer.Option(help="What its keepers say of it to each other.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and change nothing.")]
 
 
@@ -38,6 +40,7 @@ def add(
     label: Labels = None,
     source: Source = "",
     expires: Expires = None,
+    note: Note = "",
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:
@@ -58,6 +61,7 @@ def add(
             labels=label or (),
             source=source,
             expires=expires,
+            note=note,
             dry_run=dry_run,
         )
         try:
@@ -98,6 +102,7 @@ def register(
     label: Labels = None,
     source: Source = "",
     expires: Expires = None,
+    note: Note = "",
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:
@@ -112,6 +117,7 @@ def register(
             labels=label or (),
             source=source,
             expire_time=expires,
+            note=note,
             validate_only=dry_run,
         )
     if options.json or json_output:
@@ -122,6 +128,11 @@ def register(
         typer.echo(f"registered {change.entry.name}; revision {change.revision}")
 
 
+def _quarantine(entry: Entry) -> str:
+    why = entry.quarantine
+    return "no" if why is None else f"{why.reason}, since {why.time.isoformat(timespec='seconds')}: {why.message}"
+
+
 @entry_app.command("list")
 def list_(
     context: typer.Context,
@@ -129,6 +140,8 @@ def list_(
     external_id: ExternalId = "",
     label: Annotated[str, typer.Option(help="Only entries with this label.")] = "",
     state: Annotated[State | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="Only quarantined entries.")] = False,
+    note: Annotated[str, typer.Option(help="Only entries whose note has this in it.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     json_output: Json = False,
 ) -> None:
@@ -136,7 +149,9 @@ def list_(
     options = shared(context)
     entries: list[Entry] = []
     with options.client() as client:
-        for entry in client.list_entries(bank, external_id=external_id, label=label, state=state):
+        for entry in client.list_entries(
+            bank, external_id=external_id, label=label, state=state, quarantined=quarantined, note=note
+        ):
             entries.append(entry)
             if options.json or json_output:
                 print_json(entry)
@@ -146,7 +161,7 @@ def list_(
         rows = [
             (
                 entry.name,
-                entry.state,
+                entry.state if entry.quarantine is None else f"{entry.state}, quarantined",
                 entry.brand or entry.external_id,
                 " ".join(dict.fromkeys(signal.type for signal in entry.signals)),
                 " ".join(entry.labels),
@@ -176,11 +191,18 @@ def show(
         ("brand", entry.brand),
         ("labels", " ".join(entry.labels)),
         ("source", entry.source),
+        ("note", entry.note),
         ("expires", entry.expire_time.isoformat() if entry.expire_time else "never"),
+        ("reports", counted(entry)),
+        ("quarantine", _quarantine(entry)),
     ]
     for signal in entry.signals:
         vectors = f"{signal.views} views of {signal.dimensions} dimensions, model {signal.model_version[:12]}"
         rows.append((f"signal {signal.type}", signal.hex or vectors))
+    rows += [
+        (f"report of {one.time:%Y-%m-%d}", f"{one.opinion} by {one.reporter}, {one.sha256[:12]}: {one.note}")
+        for one in entry.reports
+    ]
     print_table("", ("field", "value"), rows)
 
 
@@ -193,12 +215,21 @@ def update(
     label: Annotated[list[str] | None, typer.Option(help="A label; replaces all; may be given again.")] = None,
     source: Annotated[str | None, typer.Option(help="Where it comes from.")] = None,
     brand: Annotated[str | None, typer.Option(help="The brand's name.")] = None,
+    note: Annotated[str | None, typer.Option(help="What its keepers say of it to each other.")] = None,
     expires: Expires = None,
     never_expires: Annotated[bool, typer.Option("--never-expires", help="Take its expiry away.")] = False,
+    quarantine: Annotated[
+        str | None, typer.Option(help="Put it under quarantine, and say why: it blocks nothing from then on.")
+    ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="Lift its quarantine; what was reported until now is forgiven.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Change an entry; what is not given stays as it is."""
     options = shared(context)
+    if quarantine is not None and release:
+        raise fail("--quarantine and --release are each other's contrary; give one of them")
     state = None if enable is None else (EntryState.ACTIVE if enable else EntryState.DISABLED)
     with options.client() as client:
         change = client.update_entry(
@@ -207,14 +238,18 @@ def update(
             labels=label,
             source=source,
             brand=brand,
+            note=note,
             state=state,
             expire_time=expires,
             never_expires=never_expires,
+            quarantine=quarantine,
+            release=release,
         )
     if options.json or json_output:
         print_json(change)
     else:
-        typer.echo(f"{change.entry.name} is {change.entry.state}; revision {change.revision}")
+        held = "" if change.entry.quarantine is None else " and quarantined"
+        typer.echo(f"{change.entry.name} is {change.entry.state}{held}; revision {change.revision}")
 
 
 @entry_app.command("delete")

@@ -21,6 +21,7 @@ def add_each(
     labels: Sequence[str] = (),
     source: str = "",
     expires: datetime | None = None,
+    note: str = "",
     dry_run: bool = False,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Ban or allow pictures; each file's path is its external id unless one is given.
@@ -38,6 +39,7 @@ def add_each(
                 labels=labels,
                 source=source,
                 expire_time=expires,
+                note=note,
                 validate_only=dry_run,
             )
         except AlreadyExists:

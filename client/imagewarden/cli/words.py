@@ -30,6 +30,14 @@ class State(enum.StrEnum):
     EXPIRED = "expired"
 
 
+class Opinion(enum.StrEnum):
+    """What was found of a match."""
+
+    CONFIRMED = "confirmed"
+    FALSE_POSITIVE = "false-positive"
+    DISPUTED = "disputed"
+
+
 class OnUndecided(enum.StrEnum):
     """What to do with what cannot be decided."""
 

@@ -132,8 +132,8 @@ class AuditEvent(_message.Message):
     actor: _builtins.str
     """Who: a key's id and name; `local` where the server asks for no keys; `server` for what it does by itself."""
     method: _builtins.str
-    """By which method, such as `AddHashes`, or which work of the server or the command line: `ExpireEntries`, `CreateKey`,
-    `RevokeKey`.
+    """By which method, such as `AddHashes`, or which work of the server or the command line: `ExpireEntries`,
+    `QuarantineEntry`, `CreateKey`, `RevokeKey`.
     """
     resource: _builtins.str
     """The resource name of what was changed: `banks/{bank}`, `banks/{bank}/entries/{entry}`, `keys/{key}`; may be empty."""

@@ -194,7 +194,9 @@ class UpdateBankRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of: display_name, policy, policy.action, policy.thresholds, enabled, labels, keep_images."""
+        """Of: display_name, policy, policy.action, policy.thresholds, policy.enabled_ratio, policy.quarantine_false_positives,
+        policy.quarantine_flood, enabled, labels, keep_images.
+        """
 
     def __init__(
         self,
@@ -329,6 +331,7 @@ class HashToAdd(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     type: _types_pb2.SignalType.ValueType
     """SHA256, SHA1, MD5 or PDQ."""
     hex: _builtins.str
@@ -339,6 +342,8 @@ class HashToAdd(_message.Message):
     """The owner's own identifier."""
     source: _builtins.str
     """Where it comes from."""
+    note: _builtins.str
+    """What its keepers say of it to each other, at most 1,000 characters."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the owner's own."""
@@ -362,10 +367,11 @@ class HashToAdd(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         source: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "expire_time", b"expire_time", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "expire_time", b"expire_time", "external_id", b"external_id", "hex", b"hex", "labels", b"labels", "metadata", b"metadata", "quality", b"quality", "source", b"source", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "expire_time", b"expire_time", "external_id", b"external_id", "hex", b"hex", "labels", b"labels", "metadata", b"metadata", "note", b"note", "quality", b"quality", "source", b"source", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
@@ -492,7 +498,7 @@ class AddImageRequest(_message.Message):
     """True: all is checked and computed, and nothing is changed."""
     @_builtins.property
     def entry(self) -> _types_pb2.Entry:
-        """external_id, labels, metadata, source and expire_time are read."""
+        """external_id, labels, metadata, source, expire_time and note are read."""
 
     def __init__(
         self,
@@ -571,7 +577,7 @@ class RegisterLogoRequest(_message.Message):
 
     @_builtins.property
     def entry(self) -> _types_pb2.Entry:
-        """external_id, labels, metadata, source and expire_time are read."""
+        """external_id, labels, metadata, source, expire_time and note are read."""
 
     def __init__(
         self,
@@ -683,6 +689,8 @@ class ListEntriesRequest(_message.Message):
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """`banks/{bank}`."""
     page_size: _builtins.int
@@ -695,6 +703,10 @@ class ListEntriesRequest(_message.Message):
     """Only entries with this label; empty: all."""
     state: _types_pb2.EntryState.ValueType
     """Only entries in this state; unset: all."""
+    quarantined: _builtins.bool
+    """True: only entries that are quarantined."""
+    note: _builtins.str
+    """Only entries whose note has this in it, whatever its case; empty: all."""
     def __init__(
         self,
         *,
@@ -704,10 +716,12 @@ class ListEntriesRequest(_message.Message):
         external_id: _builtins.str = ...,
         label: _builtins.str = ...,
         state: _types_pb2.EntryState.ValueType = ...,
+        quarantined: _builtins.bool = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "external_id", b"external_id", "label", b"label", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "external_id", b"external_id", "label", b"label", "note", b"note", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -758,7 +772,10 @@ class UpdateEntryRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of: external_id, labels, metadata, source, brand, state, expire_time. State may be set to ACTIVE or DISABLED."""
+        """Of: external_id, labels, metadata, source, brand, state, expire_time, quarantine, note. State may be set to ACTIVE or
+        DISABLED. With `quarantine` an entry that has one is put under it, by hand, and one that has none is released: what was
+        reported until then does not quarantine it again.
+        """
 
     def __init__(
         self,
@@ -1012,6 +1029,7 @@ class EntryRecord(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The caller's number of it: of its line, say. Greater than that of the record before."""
     id: _builtins.str
@@ -1032,6 +1050,8 @@ class EntryRecord(_message.Message):
     """BRAND entries: a small PNG of the logo."""
     image: _builtins.bytes
     """The picture's file, of banks that keep pictures."""
+    note: _builtins.str
+    """As of Entry."""
     @_builtins.property
     def hashes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordHash]:
         """Digests and PDQ hashes."""
@@ -1079,10 +1099,11 @@ class EntryRecord(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         thumbnail: _builtins.bytes = ...,
         image: _builtins.bytes = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "features", b"features", "hashes", b"hashes", "id", b"id", "image", b"image", "labels", b"labels", "metadata", b"metadata", "number", b"number", "removed", b"removed", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "features", b"features", "hashes", b"hashes", "id", b"id", "image", b"image", "labels", b"labels", "metadata", b"metadata", "note", b"note", "number", b"number", "removed", b"removed", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1243,3 +1264,225 @@ class ExportEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportEntriesResponse: _TypeAlias = ExportEntriesResponse  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyRequest(_message.Message):
+    """What to try against the pictures that were checked lately."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANK_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    MAX_NEAREST_FIELD_NUMBER: _builtins.int
+    bank: _builtins.str
+    """`banks/{bank}`."""
+    entry: _builtins.str
+    """An entry of the bank, as `banks/{bank}/entries/{entry}`."""
+    image: _builtins.bytes
+    """A picture that is not there yet; of BANNED and ALLOWED banks."""
+    max_nearest: _builtins.int
+    """How many of the nearest pictures to answer for each signal: 1 to 100. 0: 10."""
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.SignalThreshold]:
+        """The thresholds to try, of PDQ, EMBEDDING, LOCAL or COMBINED; the others are the bank's. Without a candidate at least
+        one.
+        """
+
+    @_builtins.property
+    def hash(self) -> Global___HashToAdd:
+        """A SHA-256 or a PDQ hash that is not there yet."""
+
+    def __init__(
+        self,
+        *,
+        bank: _builtins.str = ...,
+        thresholds: _abc.Iterable[_types_pb2.SignalThreshold] | None = ...,
+        entry: _builtins.str = ...,
+        hash: Global___HashToAdd | None = ...,
+        image: _builtins.bytes = ...,
+        max_nearest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "entry", b"entry", "hash", b"hash", "image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "candidate", b"candidate", "entry", b"entry", "hash", b"hash", "image", b"image", "max_nearest", b"max_nearest", "thresholds", b"thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["entry", "hash", "image"]  # noqa: Y015
+    _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_candidate) -> _WhichOneofReturnType_candidate | None: ...
+
+Global___PreviewPolicyRequest: _TypeAlias = PreviewPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyResponse(_message.Message):
+    """What a policy would have matched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PICTURES_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    NEWEST_TIME_FIELD_NUMBER: _builtins.int
+    MATCHING_FIELD_NUMBER: _builtins.int
+    MATCHING_IN_FORCE_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    pictures: _builtins.int
+    """How many different pictures the server has kept something of."""
+    compared: _builtins.int
+    """Of how many it was compared here, the newest first: all, unless the call's time was up."""
+    matching: _builtins.int
+    """How many of the compared pictures match with the thresholds that are tried, by any signal."""
+    matching_in_force: _builtins.int
+    """How many match with the bank's own."""
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the oldest check that was compared; unset: none was."""
+
+    @_builtins.property
+    def newest_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the newest one."""
+
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignalPreview]:
+        """What each signal says: those that are tried, and of a candidate those that it has."""
+
+    def __init__(
+        self,
+        *,
+        pictures: _builtins.int = ...,
+        compared: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        newest_time: _timestamp_pb2.Timestamp | None = ...,
+        matching: _builtins.int = ...,
+        matching_in_force: _builtins.int = ...,
+        signals: _abc.Iterable[Global___SignalPreview] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_time", b"newest_time", "oldest_time", b"oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "matching", b"matching", "matching_in_force", b"matching_in_force", "newest_time", b"newest_time", "oldest_time", b"oldest_time", "pictures", b"pictures", "signals", b"signals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewPolicyResponse: _TypeAlias = PreviewPolicyResponse  # noqa: Y015
+
+@_typing.final
+class SignalPreview(_message.Message):
+    """What one signal would have matched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    THRESHOLD_IN_FORCE_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    MATCHING_FIELD_NUMBER: _builtins.int
+    MATCHING_IN_FORCE_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
+    HISTOGRAM_FIELD_NUMBER: _builtins.int
+    signal: _types_pb2.SignalType.ValueType
+    """The signal."""
+    threshold: _builtins.float
+    """The threshold that is tried."""
+    threshold_in_force: _builtins.float
+    """The bank's own."""
+    compared: _builtins.int
+    """How many pictures it was compared with: those that something was kept of for it."""
+    matching: _builtins.int
+    """How many of them match at the threshold that is tried."""
+    matching_in_force: _builtins.int
+    """How many match at the bank's own; 0 where the bank does not compare the signal."""
+    @_builtins.property
+    def nearest(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearPicture]:
+        """The pictures nearest to matching, the nearest first."""
+
+    @_builtins.property
+    def histogram(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistogramBar]:
+        """How many of the compared pictures lie where, by growing values. What was found nowhere near is in the furthest bar."""
+
+    def __init__(
+        self,
+        *,
+        signal: _types_pb2.SignalType.ValueType = ...,
+        threshold: _builtins.float = ...,
+        threshold_in_force: _builtins.float = ...,
+        compared: _builtins.int = ...,
+        matching: _builtins.int = ...,
+        matching_in_force: _builtins.int = ...,
+        nearest: _abc.Iterable[Global___NearPicture] | None = ...,
+        histogram: _abc.Iterable[Global___HistogramBar] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "histogram", b"histogram", "matching", b"matching", "matching_in_force", b"matching_in_force", "nearest", b"nearest", "signal", b"signal", "threshold", b"threshold", "threshold_in_force", b"threshold_in_force"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalPreview: _TypeAlias = SignalPreview  # noqa: Y015
+
+@_typing.final
+class NearPicture(_message.Message):
+    """One picture that was checked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """SHA-256 of its bytes, as 64 lower-case hexadecimal digits."""
+    value: _builtins.float
+    """In the unit of the signal's threshold."""
+    entry: _builtins.str
+    """The entry that it is nearest to; empty: a candidate that is not there yet."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last checked."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        value: _builtins.float = ...,
+        entry: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "sha256", b"sha256", "time", b"time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NearPicture: _TypeAlias = NearPicture  # noqa: Y015
+
+@_typing.final
+class HistogramBar(_message.Message):
+    """A bar of a histogram."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    PICTURES_FIELD_NUMBER: _builtins.int
+    begin: _builtins.float
+    """From here on, itself included."""
+    end: _builtins.float
+    """To here."""
+    pictures: _builtins.int
+    """How many pictures."""
+    def __init__(
+        self,
+        *,
+        begin: _builtins.float = ...,
+        end: _builtins.float = ...,
+        pictures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "pictures", b"pictures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistogramBar: _TypeAlias = HistogramBar  # noqa: Y015

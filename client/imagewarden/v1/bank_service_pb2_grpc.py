@@ -106,6 +106,11 @@ class BankServiceStub:
                 request_serializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesRequest.SerializeToString,
                 response_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesResponse.FromString,
                 _registered_method=True)
+        self.PreviewPolicy = channel.unary_unary(
+                '/imagewarden.v1.BankService/PreviewPolicy',
+                request_serializer=imagewarden_dot_v1_dot_bank__service__pb2.PreviewPolicyRequest.SerializeToString,
+                response_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.PreviewPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class BankServiceServicer:
@@ -213,6 +218,14 @@ class BankServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewPolicy(self, request, context):
+        """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+        what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BankServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -285,6 +298,11 @@ def add_BankServiceServicer_to_server(servicer, server):
                     servicer.ExportEntries,
                     request_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesRequest.FromString,
                     response_serializer=imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesResponse.SerializeToString,
+            ),
+            'PreviewPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewPolicy,
+                    request_deserializer=imagewarden_dot_v1_dot_bank__service__pb2.PreviewPolicyRequest.FromString,
+                    response_serializer=imagewarden_dot_v1_dot_bank__service__pb2.PreviewPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -667,6 +685,33 @@ class BankService:
             '/imagewarden.v1.BankService/ExportEntries',
             imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesRequest.SerializeToString,
             imagewarden_dot_v1_dot_bank__service__pb2.ExportEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagewarden.v1.BankService/PreviewPolicy',
+            imagewarden_dot_v1_dot_bank__service__pb2.PreviewPolicyRequest.SerializeToString,
+            imagewarden_dot_v1_dot_bank__service__pb2.PreviewPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

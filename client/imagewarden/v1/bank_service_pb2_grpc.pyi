@@ -66,6 +66,10 @@ class BankServiceStub:
     """
     ExportEntries: _grpc.UnaryStreamMultiCallable[_bank_service_pb2.ExportEntriesRequest, _bank_service_pb2.ExportEntriesResponse]
     """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them."""
+    PreviewPolicy: _grpc.UnaryUnaryMultiCallable[_bank_service_pb2.PreviewPolicyRequest, _bank_service_pb2.PreviewPolicyResponse]
+    """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+    what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+    """
 
 @_typing.type_check_only
 class BankServiceAsyncStub(BankServiceStub):
@@ -105,6 +109,10 @@ class BankServiceAsyncStub(BankServiceStub):
     """
     ExportEntries: _aio.UnaryStreamMultiCallable[_bank_service_pb2.ExportEntriesRequest, _bank_service_pb2.ExportEntriesResponse]  # type: ignore[assignment]
     """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them."""
+    PreviewPolicy: _aio.UnaryUnaryMultiCallable[_bank_service_pb2.PreviewPolicyRequest, _bank_service_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
+    """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+    what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+    """
 
 class BankServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps banks and entries. Every change is in force for the next check once it is acknowledged, and answers the revision
@@ -225,5 +233,15 @@ class BankServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_bank_service_pb2.ExportEntriesResponse], _abc.AsyncIterator[_bank_service_pb2.ExportEntriesResponse]]:
         """Answers all entries of a bank with all that they are recognised by, as ImportEntries takes them."""
+
+    @_abc_1.abstractmethod
+    def PreviewPolicy(
+        self,
+        request: _bank_service_pb2.PreviewPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bank_service_pb2.PreviewPolicyResponse, _abc.Awaitable[_bank_service_pb2.PreviewPolicyResponse]]:
+        """Says what a threshold, or an entry that is not there yet, would match among the pictures that were checked lately, by
+        what the server has kept of them: digests, hashes, vectors and scores, and no pixels. It changes nothing.
+        """
 
 def add_BankServiceServicer_to_server(servicer: BankServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -517,3 +517,69 @@ class SearchSimilarImagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchSimilarImagesResponse: _TypeAlias = SearchSimilarImagesResponse  # noqa: Y015
+
+@_typing.final
+class ReportMatchRequest(_message.Message):
+    """What a person found of a match."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    OPINION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    entry: _builtins.str
+    """The entry that matched, as `banks/{bank}/entries/{entry}`."""
+    sha256: _builtins.str
+    """SHA-256 of the checked picture's bytes, as 64 hexadecimal digits: `image.sha256` of the check's answer."""
+    opinion: _types_pb2.Opinion.ValueType
+    """What was found."""
+    note: _builtins.str
+    """Why, for people: at most 1,000 characters."""
+    request_id: _builtins.str
+    """UUID4: a repeat of it with the same content counts once."""
+    def __init__(
+        self,
+        *,
+        entry: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        opinion: _types_pb2.Opinion.ValueType = ...,
+        note: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "note", b"note", "opinion", b"opinion", "request_id", b"request_id", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportMatchRequest: _TypeAlias = ReportMatchRequest  # noqa: Y015
+
+@_typing.final
+class ReportMatchResponse(_message.Message):
+    """The report is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """The catalogue's revision. A report alone is no change that checks see, and makes none."""
+    @_builtins.property
+    def entry(self) -> _types_pb2.Entry:
+        """The entry with its reports counted."""
+
+    def __init__(
+        self,
+        *,
+        entry: _types_pb2.Entry | None = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportMatchResponse: _TypeAlias = ReportMatchResponse  # noqa: Y015

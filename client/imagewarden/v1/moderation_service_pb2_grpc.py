@@ -55,6 +55,11 @@ class ModerationServiceStub:
                 request_serializer=imagewarden_dot_v1_dot_moderation__service__pb2.SearchSimilarImagesRequest.SerializeToString,
                 response_deserializer=imagewarden_dot_v1_dot_moderation__service__pb2.SearchSimilarImagesResponse.FromString,
                 _registered_method=True)
+        self.ReportMatch = channel.unary_unary(
+                '/imagewarden.v1.ModerationService/ReportMatch',
+                request_serializer=imagewarden_dot_v1_dot_moderation__service__pb2.ReportMatchRequest.SerializeToString,
+                response_deserializer=imagewarden_dot_v1_dot_moderation__service__pb2.ReportMatchResponse.FromString,
+                _registered_method=True)
 
 
 class ModerationServiceServicer:
@@ -90,6 +95,14 @@ class ModerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportMatch(self, request, context):
+        """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
+        place of the earlier.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +125,11 @@ def add_ModerationServiceServicer_to_server(servicer, server):
                     servicer.SearchSimilarImages,
                     request_deserializer=imagewarden_dot_v1_dot_moderation__service__pb2.SearchSimilarImagesRequest.FromString,
                     response_serializer=imagewarden_dot_v1_dot_moderation__service__pb2.SearchSimilarImagesResponse.SerializeToString,
+            ),
+            'ReportMatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportMatch,
+                    request_deserializer=imagewarden_dot_v1_dot_moderation__service__pb2.ReportMatchRequest.FromString,
+                    response_serializer=imagewarden_dot_v1_dot_moderation__service__pb2.ReportMatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +241,33 @@ class ModerationService:
             '/imagewarden.v1.ModerationService/SearchSimilarImages',
             imagewarden_dot_v1_dot_moderation__service__pb2.SearchSimilarImagesRequest.SerializeToString,
             imagewarden_dot_v1_dot_moderation__service__pb2.SearchSimilarImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportMatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagewarden.v1.ModerationService/ReportMatch',
+            imagewarden_dot_v1_dot_moderation__service__pb2.ReportMatchRequest.SerializeToString,
+            imagewarden_dot_v1_dot_moderation__service__pb2.ReportMatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

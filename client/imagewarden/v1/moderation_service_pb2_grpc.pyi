@@ -43,6 +43,10 @@ class ModerationServiceStub:
     """Checks pictures as they come; answers come in the order they are ready, with the request's correlation_id."""
     SearchSimilarImages: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.SearchSimilarImagesRequest, _moderation_service_pb2.SearchSimilarImagesResponse]
     """The entries of the banks whose pictures are most like this one in meaning, ranked. It decides nothing."""
+    ReportMatch: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.ReportMatchRequest, _moderation_service_pb2.ReportMatchResponse]
+    """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
+    place of the earlier.
+    """
 
 @_typing.type_check_only
 class ModerationServiceAsyncStub(ModerationServiceStub):
@@ -59,6 +63,10 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
     """Checks pictures as they come; answers come in the order they are ready, with the request's correlation_id."""
     SearchSimilarImages: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.SearchSimilarImagesRequest, _moderation_service_pb2.SearchSimilarImagesResponse]  # type: ignore[assignment]
     """The entries of the banks whose pictures are most like this one in meaning, ranked. It decides nothing."""
+    ReportMatch: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.ReportMatchRequest, _moderation_service_pb2.ReportMatchResponse]  # type: ignore[assignment]
+    """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
+    place of the earlier.
+    """
 
 class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Checks pictures against the banks."""
@@ -96,5 +104,15 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.SearchSimilarImagesResponse, _abc.Awaitable[_moderation_service_pb2.SearchSimilarImagesResponse]]:
         """The entries of the banks whose pictures are most like this one in meaning, ranked. It decides nothing."""
+
+    @_abc_1.abstractmethod
+    def ReportMatch(
+        self,
+        request: _moderation_service_pb2.ReportMatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moderation_service_pb2.ReportMatchResponse, _abc.Awaitable[_moderation_service_pb2.ReportMatchResponse]]:
+        """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
+        place of the earlier.
+        """
 
 def add_ModerationServiceServicer_to_server(servicer: ModerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -196,6 +196,62 @@ UNDECIDED_CODE_REVISION_BEHIND: UndecidedCode.ValueType  # 6
 """The index had not reached the asked revision when the deadline came."""
 Global___UndecidedCode: _TypeAlias = UndecidedCode  # noqa: Y015
 
+class _Opinion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OpinionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Opinion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPINION_UNSPECIFIED: _Opinion.ValueType  # 0
+    """Not an opinion."""
+    OPINION_CONFIRMED: _Opinion.ValueType  # 1
+    """The picture is what the entry stands for."""
+    OPINION_FALSE_POSITIVE: _Opinion.ValueType  # 2
+    """It is not: the entry should not have matched it."""
+    OPINION_DISPUTED: _Opinion.ValueType  # 3
+    """Somebody says that it is not, and that is not settled."""
+
+class Opinion(_Opinion, metaclass=_OpinionEnumTypeWrapper):
+    """What a person found of a match."""
+
+OPINION_UNSPECIFIED: Opinion.ValueType  # 0
+"""Not an opinion."""
+OPINION_CONFIRMED: Opinion.ValueType  # 1
+"""The picture is what the entry stands for."""
+OPINION_FALSE_POSITIVE: Opinion.ValueType  # 2
+"""It is not: the entry should not have matched it."""
+OPINION_DISPUTED: Opinion.ValueType  # 3
+"""Somebody says that it is not, and that is not settled."""
+Global___Opinion: _TypeAlias = Opinion  # noqa: Y015
+
+class _QuarantineReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuarantineReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuarantineReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUARANTINE_REASON_UNSPECIFIED: _QuarantineReason.ValueType  # 0
+    """It is not."""
+    QUARANTINE_REASON_FALSE_POSITIVES: _QuarantineReason.ValueType  # 1
+    """People reported so many more false positives than confirmations as the bank's policy says."""
+    QUARANTINE_REASON_FLOOD: _QuarantineReason.ValueType  # 2
+    """It suddenly matched far more different pictures than it did."""
+    QUARANTINE_REASON_BY_HAND: _QuarantineReason.ValueType  # 3
+    """A person put it there."""
+
+class QuarantineReason(_QuarantineReason, metaclass=_QuarantineReasonEnumTypeWrapper):
+    """Why an entry is quarantined."""
+
+QUARANTINE_REASON_UNSPECIFIED: QuarantineReason.ValueType  # 0
+"""It is not."""
+QUARANTINE_REASON_FALSE_POSITIVES: QuarantineReason.ValueType  # 1
+"""People reported so many more false positives than confirmations as the bank's policy says."""
+QUARANTINE_REASON_FLOOD: QuarantineReason.ValueType  # 2
+"""It suddenly matched far more different pictures than it did."""
+QUARANTINE_REASON_BY_HAND: QuarantineReason.ValueType  # 3
+"""A person put it there."""
+Global___QuarantineReason: _TypeAlias = QuarantineReason  # noqa: Y015
+
 class _EntryState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -333,8 +389,23 @@ class Policy(_message.Message):
 
     ACTION_FIELD_NUMBER: _builtins.int
     THRESHOLDS_FIELD_NUMBER: _builtins.int
+    ENABLED_RATIO_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FALSE_POSITIVES_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FLOOD_FIELD_NUMBER: _builtins.int
     action: Global___Action.ValueType
     """The action of a match. Default: BLOCK for BANNED, REVIEW for BRAND; ALLOWED banks have ALLOW."""
+    enabled_ratio: _builtins.float
+    """Of which part of all pictures the bank says something, 0 to 1; unset: 1, all. A picture is in it where the first 8
+    bytes of SHA-256 over the bank's resource name and the 32 bytes of the picture's SHA-256, as a big-endian fraction of
+    2^64, are less than it: so a file always gets the same answer, and a greater ratio only ever adds files. Of the others
+    the bank says nothing, as if it were not enabled: an ALLOWED bank does not clear them.
+    """
+    quarantine_false_positives: _builtins.int
+    """At how many more FALSE_POSITIVE reports than CONFIRMED ones an entry is quarantined, 1 to 1,000; 0: never. Unset: 3."""
+    quarantine_flood: _builtins.int
+    """From how many different pictures in ten minutes on an entry may be quarantined for matching far more than it did, 1
+    to 100,000: it must be twenty times as many as in ten minutes of the hour before, too; 0: never. Unset: 100.
+    """
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignalThreshold]:
         """The thresholds a signal; signals that are not named keep the default of the bank's kind."""
@@ -344,14 +415,132 @@ class Policy(_message.Message):
         *,
         action: Global___Action.ValueType = ...,
         thresholds: _abc.Iterable[Global___SignalThreshold] | None = ...,
+        enabled_ratio: _builtins.float | None = ...,
+        quarantine_false_positives: _builtins.int | None = ...,
+        quarantine_flood: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled_ratio", b"_enabled_ratio", "_quarantine_false_positives", b"_quarantine_false_positives", "_quarantine_flood", b"_quarantine_flood", "enabled_ratio", b"enabled_ratio", "quarantine_false_positives", b"quarantine_false_positives", "quarantine_flood", b"quarantine_flood"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled_ratio", b"_enabled_ratio", "_quarantine_false_positives", b"_quarantine_false_positives", "_quarantine_flood", b"_quarantine_flood", "action", b"action", "enabled_ratio", b"enabled_ratio", "quarantine_false_positives", b"quarantine_false_positives", "quarantine_flood", b"quarantine_flood", "thresholds", b"thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled_ratio: _TypeAlias = _typing.Literal["enabled_ratio"]  # noqa: Y015
+    _WhichOneofArgType__enabled_ratio: _TypeAlias = _typing.Literal["_enabled_ratio", b"_enabled_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__quarantine_false_positives: _TypeAlias = _typing.Literal["quarantine_false_positives"]  # noqa: Y015
+    _WhichOneofArgType__quarantine_false_positives: _TypeAlias = _typing.Literal["_quarantine_false_positives", b"_quarantine_false_positives"]  # noqa: Y015
+    _WhichOneofReturnType__quarantine_flood: _TypeAlias = _typing.Literal["quarantine_flood"]  # noqa: Y015
+    _WhichOneofArgType__quarantine_flood: _TypeAlias = _typing.Literal["_quarantine_flood", b"_quarantine_flood"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled_ratio) -> _WhichOneofReturnType__enabled_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quarantine_false_positives) -> _WhichOneofReturnType__quarantine_false_positives | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quarantine_flood) -> _WhichOneofReturnType__quarantine_flood | None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class Feedback(_message.Message):
+    """How many pictures people reported with each opinion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    FALSE_POSITIVES_FIELD_NUMBER: _builtins.int
+    DISPUTED_FIELD_NUMBER: _builtins.int
+    confirmed: _builtins.int
+    """CONFIRMED."""
+    false_positives: _builtins.int
+    """FALSE_POSITIVE."""
+    disputed: _builtins.int
+    """DISPUTED."""
+    def __init__(
+        self,
+        *,
+        confirmed: _builtins.int = ...,
+        false_positives: _builtins.int = ...,
+        disputed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "thresholds", b"thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "disputed", b"disputed", "false_positives", b"false_positives"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Policy: _TypeAlias = Policy  # noqa: Y015
+Global___Feedback: _TypeAlias = Feedback  # noqa: Y015
+
+@_typing.final
+class MatchReport(_message.Message):
+    """What one person found of one picture that an entry matched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    OPINION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    REPORTER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """SHA-256 of the picture's bytes, as 64 lower-case hexadecimal digits."""
+    opinion: Global___Opinion.ValueType
+    """What was found."""
+    note: _builtins.str
+    """Why, for people."""
+    reporter: _builtins.str
+    """Who reported it: a key's id and name, or `local` where the server asks for no keys."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        opinion: Global___Opinion.ValueType = ...,
+        note: _builtins.str = ...,
+        reporter: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "opinion", b"opinion", "reporter", b"reporter", "sha256", b"sha256", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchReport: _TypeAlias = MatchReport  # noqa: Y015
+
+@_typing.final
+class Quarantine(_message.Message):
+    """What keeps an entry from blocking: it goes on to match, its matches ask for REVIEW where the bank's would BLOCK, and in
+    an ALLOWED bank it clears nothing. A person lifts it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    reason: Global___QuarantineReason.ValueType
+    """Why."""
+    message: _builtins.str
+    """Why, for people, with the numbers; of one that is put there by hand what the person says, at most 1,000 characters."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Since when. In answers only."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___QuarantineReason.ValueType = ...,
+        message: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quarantine: _TypeAlias = Quarantine  # noqa: Y015
 
 @_typing.final
 class Bank(_message.Message):
@@ -389,6 +578,7 @@ class Bank(_message.Message):
     ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name: `banks/{bank}`, where {bank} is 1 to 63 characters of a-z, 0-9 and '-', beginning with a letter."""
     kind: Global___BankKind.ValueType
@@ -417,6 +607,10 @@ class Bank(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the bank was last changed. In answers only."""
 
+    @_builtins.property
+    def feedback(self) -> Global___Feedback:
+        """What people reported of matches of its entries. In answers only."""
+
     def __init__(
         self,
         *,
@@ -430,10 +624,11 @@ class Bank(_message.Message):
         entry_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        feedback: Global___Feedback | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "feedback", b"feedback", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "enabled", b"enabled", "entry_count", b"entry_count", "keep_images", b"keep_images", "kind", b"kind", "labels", b"labels", "name", b"name", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "enabled", b"enabled", "entry_count", b"entry_count", "feedback", b"feedback", "keep_images", b"keep_images", "kind", b"kind", "labels", b"labels", "name", b"name", "policy", b"policy", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -523,6 +718,10 @@ class Entry(_message.Message):
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name: `banks/{bank}/entries/{entry}`."""
     external_id: _builtins.str
@@ -535,6 +734,8 @@ class Entry(_message.Message):
     """Whether the entry takes part in checks."""
     thumbnail: _builtins.bytes
     """BRAND entries: a small PNG of the logo. Only in answers of GetEntry."""
+    note: _builtins.str
+    """What its keepers say of it to each other, at most 1,000 characters."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the owner's own, at most 64."""
@@ -559,6 +760,18 @@ class Entry(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the entry was last changed. In answers only."""
 
+    @_builtins.property
+    def feedback(self) -> Global___Feedback:
+        """What people reported of its matches. In answers only."""
+
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchReport]:
+        """The newest reports, at most 20, the newest first. Only in answers of GetEntry."""
+
+    @_builtins.property
+    def quarantine(self) -> Global___Quarantine:
+        """Set: it is quarantined."""
+
     def __init__(
         self,
         *,
@@ -574,10 +787,14 @@ class Entry(_message.Message):
         thumbnail: _builtins.bytes = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        feedback: Global___Feedback | None = ...,
+        reports: _abc.Iterable[Global___MatchReport] | None = ...,
+        quarantine: Global___Quarantine | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "feedback", b"feedback", "quarantine", b"quarantine", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "labels", b"labels", "metadata", b"metadata", "name", b"name", "signals", b"signals", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "feedback", b"feedback", "labels", b"labels", "metadata", b"metadata", "name", b"name", "note", b"note", "quarantine", b"quarantine", "reports", b"reports", "signals", b"signals", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,6 +882,7 @@ class Match(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     TRANSFORM_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     entry: _builtins.str
     """The entry: `banks/{bank}/entries/{entry}`."""
     bank: _builtins.str
@@ -688,13 +906,15 @@ class Match(_message.Message):
     frame: _builtins.int
     """Which frame of an animation, counted from 0."""
     action: Global___Action.ValueType
-    """What the bank's policy asks for."""
+    """What the bank's policy asks for; REVIEW in place of BLOCK where the entry is quarantined."""
     cleared_by: _builtins.str
     """The entry of an ALLOWED bank that cleared the picture of this match; empty: none did."""
     external_id: _builtins.str
     """The entry's external_id."""
     brand: _builtins.str
     """The entry's brand."""
+    quarantined: Global___QuarantineReason.ValueType
+    """Why the entry is quarantined; unset: it is not."""
     @_builtins.property
     def region(self) -> Global___BoundingBox:
         """Where in the picture; unset: the whole of it."""
@@ -730,10 +950,11 @@ class Match(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         evidence: _abc.Iterable[Global___Evidence] | None = ...,
         transform: Global___Transform | None = ...,
+        quarantined: Global___QuarantineReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["region", b"region", "transform", b"transform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bank", b"bank", "bank_kind", b"bank_kind", "brand", b"brand", "cleared_by", b"cleared_by", "distance", b"distance", "entry", b"entry", "evidence", b"evidence", "external_id", b"external_id", "frame", b"frame", "labels", b"labels", "region", b"region", "score", b"score", "signal", b"signal", "threshold", b"threshold", "transform", b"transform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bank", b"bank", "bank_kind", b"bank_kind", "brand", b"brand", "cleared_by", b"cleared_by", "distance", b"distance", "entry", b"entry", "evidence", b"evidence", "external_id", b"external_id", "frame", b"frame", "labels", b"labels", "quarantined", b"quarantined", "region", b"region", "score", b"score", "signal", b"signal", "threshold", b"threshold", "transform", b"transform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

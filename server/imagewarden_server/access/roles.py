@@ -14,9 +14,9 @@ class Role(enum.StrEnum):
     CHECKER = "checker"
     """An upload hook: checks pictures."""
     MODERATOR = "moderator"
-    """A trust-and-safety team: checks, and keeps banks of any kind, but deletes none."""
+    """A trust-and-safety team: checks, says what it found of matches, and keeps banks of any kind, but deletes none."""
     BRAND = "brand"
-    """A brand's team: keeps its logos and the banks they are in, and tries pictures."""
+    """A brand's team: keeps its logos and the banks they are in, tries pictures, and says what it found of matches."""
     AUDITOR = "auditor"
     """Reads banks, entries and what was done; changes nothing, checks nothing."""
     ADMIN = "admin"
@@ -49,6 +49,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "imagewarden.v1.ModerationService/BatchCheckImages": Method(_CHECK, by_item=True),
         "imagewarden.v1.ModerationService/StreamCheckImages": Method(_CHECK, by_item=True),
         "imagewarden.v1.ModerationService/SearchSimilarImages": Method(_CHECK),
+        "imagewarden.v1.ModerationService/ReportMatch": Method(_KEEP),
         "imagewarden.v1.BankService/CreateBank": Method(_BAN),
         "imagewarden.v1.BankService/GetBank": Method(_READ),
         "imagewarden.v1.BankService/ListBanks": Method(_READ),
@@ -64,6 +65,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "imagewarden.v1.BankService/ImportEntries": Method(_KEEP, by_item=True),
         # More than reading entries: all that is needed to find pictures that are not found.
         "imagewarden.v1.BankService/ExportEntries": Method(_KEEP),
+        "imagewarden.v1.BankService/PreviewPolicy": Method(_KEEP),
         "imagewarden.v1.AuditService/ListAuditEvents": Method(_AUDIT),
         # What the API is stands in public; but who may call nothing need not be told it either.
         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Method(frozenset(Role)),

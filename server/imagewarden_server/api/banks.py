@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
-
-from google.protobuf.message import Message
 
 from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import bank_service_pb2_grpc as pb_grpc
 from imagewarden.v1 import types_pb2 as types
 from imagewarden_server import access, logs
-from imagewarden_server.api import convert, lists, names, paging
+from imagewarden_server.api import convert, lists, names, paging, policies, preview
 from imagewarden_server.api.masks import bank_patch, entry_patch
+from imagewarden_server.api.repeats import once
 from imagewarden_server.matching.administer import Administrator
 from imagewarden_server.matching.enroll import Enrolled, Enroller
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.importer import Importer
-from imagewarden_server.matching.ports import Idempotency
+from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.preview import Previewer
 from imagewarden_server.matching.revisions import encode_revision
 
-
-def _once(request: Message) -> Idempotency | None:
-    """The request's id with a hash of all else that it says."""
-    request_id = names.request_id(getattr(request, "request_id"))  # noqa: B009 -- each change's request has the field
-    if not request_id:
-        return None
-    same = type(request)()
-    same.CopyFrom(request)
-    same.ClearField("request_id")
-    said = type(request).DESCRIPTOR.full_name.encode() + b"\0" + same.SerializeToString(deterministic=True)
-    return Idempotency(request_id, hashlib.sha256(said).digest())
+_PREVIEW_SECONDS = 30.0
+"""A preview takes no longer, whatever time its call has."""
 
 
 class BankServicer(pb_grpc.BankServiceServicer):
     """Keeps banks and entries."""
 
-    def __init__(self, administrator: Administrator, enroller: Enroller, importer: Importer, catalog_id: str) -> None:
+    def __init__(
+        self,
+        administrator: Administrator,
+        enroller: Enroller,
+        importer: Importer,
+        previewer: Previewer,
+        catalog_id: str,
+    ) -> None:
         self._administrator = administrator
         self._enroller = enroller
         self._importer = importer
+        self._previewer = previewer
         self._catalog_id = catalog_id
 
     def _token(self, revision: int) -> str:
@@ -56,19 +55,19 @@ class BankServicer(pb_grpc.BankServiceServicer):
         written = await self._administrator.create_bank(
             names.bank_id("bank.name", said.name),
             kind,
-            policy=convert.policy_of("bank.policy", kind, said.policy),
+            policy=policies.policy_of("bank.policy", kind, said.policy),
             display_name=names.text("bank.display_name", said.display_name),
             labels=names.pairs("bank.labels", said.labels),
             keep_images=said.keep_images,
-            once=_once(request),
+            once=once(request),
         )
-        return pb.CreateBankResponse(bank=convert.bank(written.value), revision=self._token(written.revision))
+        return pb.CreateBankResponse(bank=policies.bank(written.value), revision=self._token(written.revision))
 
     async def GetBank(self, request: pb.GetBankRequest, context: Any) -> pb.GetBankResponse:  # noqa: N802
         """Answer one bank."""
         del context
         return pb.GetBankResponse(
-            bank=convert.bank(await self._administrator.get_bank(names.bank_id("name", request.name)))
+            bank=policies.bank(await self._administrator.get_bank(names.bank_id("name", request.name)))
         )
 
     async def ListBanks(self, request: pb.ListBanksRequest, context: Any) -> pb.ListBanksResponse:  # noqa: N802
@@ -80,7 +79,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
             access.current().caller.banks,
         )
         return pb.ListBanksResponse(
-            banks=[convert.bank(bank) for bank in page.items],
+            banks=[policies.bank(bank) for bank in page.items],
             next_page_token=paging.next_token(request, page.next_after),
         )
 
@@ -91,14 +90,14 @@ class BankServicer(pb_grpc.BankServiceServicer):
         current = await self._administrator.get_bank(bank_id)
         access.current().permit_kind(bank_id, current.kind)
         patch = bank_patch(current, request.bank, request.update_mask)
-        written = await self._administrator.update_bank(bank_id, patch, once=_once(request))
-        return pb.UpdateBankResponse(bank=convert.bank(written.value), revision=self._token(written.revision))
+        written = await self._administrator.update_bank(bank_id, patch, once=once(request))
+        return pb.UpdateBankResponse(bank=policies.bank(written.value), revision=self._token(written.revision))
 
     async def DeleteBank(self, request: pb.DeleteBankRequest, context: Any) -> pb.DeleteBankResponse:  # noqa: N802
         """Delete a bank."""
         del context
         written = await self._administrator.delete_bank(
-            names.bank_id("name", request.name), force=request.force, once=_once(request)
+            names.bank_id("name", request.name), force=request.force, once=once(request)
         )
         return pb.DeleteBankResponse(revision=self._token(written.revision), deleted_entries=written.value)
 
@@ -108,7 +107,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         bank_id = names.bank_id("bank", request.bank)
         entries = [convert.hash_entry(f"hashes[{place}]", said) for place, said in enumerate(request.hashes)]
         written = await self._enroller.add_hashes(
-            bank_id, entries, once=_once(request), validate_only=request.validate_only
+            bank_id, entries, once=once(request), validate_only=request.validate_only
         )
         logs.annotate(bank=bank_id, hashes=len(entries), validate_only=request.validate_only)
         if written is None:
@@ -132,7 +131,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
             names.bank_id("bank", request.bank),
             request.image,
             convert.said(request.entry),
-            once=_once(request),
+            once=once(request),
             validate_only=request.validate_only,
         )
         entry, revision = self._enrolled(enrolled, request.entry)
@@ -145,7 +144,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
             names.bank_id("bank", request.bank),
             list(request.images),
             convert.said(request.entry, brand=request.brand),
-            once=_once(request),
+            once=once(request),
             validate_only=request.validate_only,
         )
         entry, revision = self._enrolled(enrolled, request.entry)
@@ -175,9 +174,13 @@ class BankServicer(pb_grpc.BankServiceServicer):
             names.bank_id("bank", request.bank),
             after=paging.after_of(request, request.page_token),
             limit=names.page_size(request.page_size),
-            external_id=names.text("external_id", request.external_id),
-            label=names.text("label", request.label),
-            state=convert.STATE_OF.get(request.state),
+            only=EntryFilter(
+                external_id=names.text("external_id", request.external_id),
+                label=names.text("label", request.label),
+                state=convert.STATE_OF.get(request.state),
+                quarantined=request.quarantined,
+                note=names.text("note", request.note, names.MAX_NOTE),
+            ),
         )
         return pb.ListEntriesResponse(
             entries=[convert.entry(entry) for entry in page.items],
@@ -190,7 +193,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         bank_id, entry_id = names.entry_ids("entry.name", request.entry.name)
         access.current().permit_kind(bank_id, (await self._administrator.get_bank(bank_id)).kind)
         patch = entry_patch(request.entry, request.update_mask)
-        written = await self._administrator.update_entry(bank_id, entry_id, patch, once=_once(request))
+        written = await self._administrator.update_entry(bank_id, entry_id, patch, once=once(request))
         return pb.UpdateEntryResponse(entry=convert.entry(written.value), revision=self._token(written.revision))
 
     async def DeleteEntry(self, request: pb.DeleteEntryRequest, context: Any) -> pb.DeleteEntryResponse:  # noqa: N802
@@ -198,7 +201,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         del context
         bank_id, entry_id = names.entry_ids("name", request.name)
         access.current().permit_kind(bank_id, (await self._administrator.get_bank(bank_id)).kind)
-        revision = await self._administrator.delete_entry(bank_id, entry_id, once=_once(request))
+        revision = await self._administrator.delete_entry(bank_id, entry_id, once=once(request))
         return pb.DeleteEntryResponse(revision=self._token(revision))
 
     async def ImportEntries(  # noqa: N802
@@ -241,3 +244,20 @@ class BankServicer(pb_grpc.BankServiceServicer):
             count += len(answer.records)
             logs.annotate(bank=bank_id, records=count)
             yield answer
+
+    async def PreviewPolicy(  # noqa: N802 -- the API's name
+        self, request: pb.PreviewPolicyRequest, context: Any
+    ) -> pb.PreviewPolicyResponse:
+        """Say what a policy would match among the pictures that were checked lately."""
+        bank = await self._previewer.bank(names.bank_id("bank", request.bank))
+        remaining = context.time_remaining()
+        tried = preview.tried(
+            bank,
+            request,
+            # Who may see some banks only is told of no picture that was checked without this one.
+            everything=access.current().caller.banks.all,
+            deadline=time.monotonic() + min(_PREVIEW_SECONDS, remaining or _PREVIEW_SECONDS),
+        )
+        found = await self._previewer.preview(bank, tried)
+        logs.annotate(bank=bank.id, pictures=found.pictures, compared=found.compared)
+        return preview.response(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,12 +13,11 @@ from imagewarden.v1 import bank_service_pb2 as bank_pb
 from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
 from imagewarden_server.api import names
-from imagewarden_server.matching import policy
 from imagewarden_server.matching.check import CheckResult
 from imagewarden_server.matching.errors import InvalidField
+from imagewarden_server.matching.opinions import Feedback, Opinion, Quarantine, QuarantineReason, Report
 from imagewarden_server.matching.types import (
     Action,
-    Bank,
     BankKind,
     Box,
     Entry,
@@ -26,10 +25,8 @@ from imagewarden_server.matching.types import (
     HashSignal,
     Match,
     NewEntry,
-    Policy,
     SignalSummary,
     SignalType,
-    Threshold,
     Transform,
     Undecided,
     UndecidedCode,
@@ -84,30 +81,23 @@ CODE = {
     UndecidedCode.DEADLINE: types.UNDECIDED_CODE_DEADLINE,
     UndecidedCode.REVISION_BEHIND: types.UNDECIDED_CODE_REVISION_BEHIND,
 }
+OPINION = {
+    Opinion.CONFIRMED: types.OPINION_CONFIRMED,
+    Opinion.FALSE_POSITIVE: types.OPINION_FALSE_POSITIVE,
+    Opinion.DISPUTED: types.OPINION_DISPUTED,
+}
+QUARANTINE = {
+    QuarantineReason.FALSE_POSITIVES: types.QUARANTINE_REASON_FALSE_POSITIVES,
+    QuarantineReason.FLOOD: types.QUARANTINE_REASON_FLOOD,
+    QuarantineReason.BY_HAND: types.QUARANTINE_REASON_BY_HAND,
+}
 KIND_OF = _reverse(KIND)
 ACTION_OF = _reverse(ACTION)
 SIGNAL_OF = _reverse(SIGNAL)
 STATE_OF = _reverse(STATE)
+OPINION_OF = _reverse(OPINION)
 
-_POLICY_ACTIONS = {
-    BankKind.BANNED: frozenset({Action.NOTE, Action.REVIEW, Action.BLOCK}),
-    BankKind.BRAND: frozenset({Action.NOTE, Action.REVIEW, Action.BLOCK}),
-    BankKind.ALLOWED: frozenset({Action.ALLOW}),
-}
 _UNDECIDED_ACTIONS = frozenset({Action.ALLOW, Action.REVIEW, Action.BLOCK})
-# What a threshold may be, by signal; digests are equal or not. An embedding's score is a similarity, or for logos a
-# number of standard deviations.
-_DIGEST_RANGE = (0.0, 0.0)
-_RANGES: Mapping[SignalType, tuple[float, float]] = {
-    SignalType.SHA256: _DIGEST_RANGE,
-    SignalType.SHA1: _DIGEST_RANGE,
-    SignalType.MD5: _DIGEST_RANGE,
-    SignalType.PDQ: (0.0, 256.0),
-    SignalType.EMBEDDING: (-1.0, 1.0),
-    SignalType.LOCAL: (0.0, 1_000.0),
-    SignalType.COMBINED: (0.0, 1.0),
-}
-_LOGO_SCORES = (-100.0, 100.0)
 
 
 def stamp(value: datetime | None) -> Timestamp | None:
@@ -142,69 +132,6 @@ def kind(field: str, value: types.BankKind.ValueType) -> BankKind:
     return KIND_OF[value]
 
 
-def policy_of(field: str, bank_kind: BankKind, message: types.Policy) -> Policy:
-    """A complete policy from what the owner set."""
-    action = None
-    if message.action != types.ACTION_UNSPECIFIED:
-        action = policy_action(f"{field}.action", bank_kind, message.action)
-    return policy.complete(bank_kind, action, thresholds_of(f"{field}.thresholds", bank_kind, message.thresholds))
-
-
-def policy_action(field: str, bank_kind: BankKind, value: types.Action.ValueType) -> Action:
-    """An action that a bank of this kind may have."""
-    action = ACTION_OF.get(value)
-    allowed = _POLICY_ACTIONS[bank_kind]
-    if action is None or action not in allowed:
-        names_ = ", ".join(sorted(one.name for one in allowed))
-        raise InvalidField(field, f"is {value}; a bank of kind {bank_kind.value.upper()} takes {names_}")
-    return action
-
-
-def thresholds_of(
-    field: str, bank_kind: BankKind, messages: Iterable[types.SignalThreshold]
-) -> dict[SignalType, Threshold]:
-    """The thresholds that are named, each checked for its range."""
-    found: dict[SignalType, Threshold] = {}
-    for place, message in enumerate(messages):
-        where = f"{field}[{place}]"
-        signal = SIGNAL_OF.get(message.signal)
-        if signal is None or signal not in _RANGES:
-            known = ", ".join(one.value.upper() for one in _RANGES)
-            raise InvalidField(f"{where}.signal", f"is {message.signal}; send one of {known}")
-        if signal in found:
-            raise InvalidField(f"{where}.signal", f"names {signal.value.upper()} twice")
-        logo = bank_kind is BankKind.BRAND and signal is SignalType.EMBEDDING
-        low, high = _LOGO_SCORES if logo else _RANGES[signal]
-        if not low <= message.threshold <= high:
-            raise InvalidField(
-                f"{where}.threshold",
-                f"is {message.threshold:g}; {signal.value.upper()} takes {low:g} to {high:g} in a bank of kind "
-                f"{bank_kind.value.upper()}",
-            )
-        found[signal] = Threshold(message.threshold, message.disabled)
-    return found
-
-
-def bank(value: Bank) -> types.Bank:
-    """A bank as a message."""
-    thresholds = [
-        types.SignalThreshold(signal=SIGNAL[signal], threshold=threshold.value, disabled=threshold.disabled)
-        for signal, threshold in value.policy.thresholds.items()
-    ]
-    return types.Bank(
-        name=value.name,
-        kind=KIND[value.kind],
-        display_name=value.display_name,
-        policy=types.Policy(action=ACTION[value.policy.action], thresholds=thresholds),
-        enabled=value.enabled,
-        labels=value.labels,
-        keep_images=value.keep_images,
-        entry_count=value.entry_count,
-        create_time=stamp(value.create_time),
-        update_time=stamp(value.update_time),
-    )
-
-
 def signal(value: SignalSummary) -> types.Signal:
     """A signal's summary as a message."""
     return types.Signal(
@@ -233,7 +160,43 @@ def entry(value: Entry) -> types.Entry:
         thumbnail=value.thumbnail or b"",
         create_time=stamp(value.create_time),
         update_time=stamp(value.update_time),
+        feedback=feedback(value.feedback),
+        reports=[_report(one) for one in value.reports],
+        quarantine=_quarantine(value.quarantine),
+        note=value.note,
     )
+
+
+def _quarantined(value: Quarantine | None) -> types.QuarantineReason.ValueType:
+    return types.QUARANTINE_REASON_UNSPECIFIED if value is None else QUARANTINE[value.reason]
+
+
+def _quarantine(value: Quarantine | None) -> types.Quarantine | None:
+    if value is None:
+        return None
+    return types.Quarantine(reason=QUARANTINE[value.reason], message=value.message, time=stamp(value.time))
+
+
+def feedback(value: Feedback) -> types.Feedback:
+    """How many reports there are, as a message."""
+    return types.Feedback(confirmed=value.confirmed, false_positives=value.false_positives, disputed=value.disputed)
+
+
+def _report(value: Report) -> types.MatchReport:
+    return types.MatchReport(
+        sha256=value.sha256.hex(),
+        opinion=OPINION[value.opinion],
+        note=value.note,
+        reporter=value.reporter,
+        time=stamp(value.time),
+    )
+
+
+def opinion(value: types.Opinion.ValueType) -> Opinion:
+    """What a person found, required."""
+    if value not in OPINION_OF:
+        raise InvalidField("opinion", f"is {value}; send CONFIRMED, FALSE_POSITIVE or DISPUTED")
+    return OPINION_OF[value]
 
 
 def said(message: types.Entry, *, brand: str = "") -> NewEntry:
@@ -244,6 +207,7 @@ def said(message: types.Entry, *, brand: str = "") -> NewEntry:
         metadata=names.pairs("entry.metadata", message.metadata),
         source=names.text("entry.source", message.source),
         brand=names.text("brand", brand),
+        note=names.text("entry.note", message.note, names.MAX_NOTE),
         expire_time=names.time_of("entry.expire_time", message, "expire_time"),
     )
 
@@ -264,6 +228,7 @@ def hash_entry(field: str, message: bank_pb.HashToAdd) -> NewEntry:
         labels=names.labels(f"{field}.labels", message.labels),
         metadata=names.pairs(f"{field}.metadata", message.metadata),
         source=names.text(f"{field}.source", message.source),
+        note=names.text(f"{field}.note", message.note, names.MAX_NOTE),
         expire_time=names.time_of(f"{field}.expire_time", message, "expire_time"),
     )
 
@@ -297,6 +262,7 @@ def match(value: Match) -> types.Match:
             types.Evidence(signal=SIGNAL[one.signal], value=one.value, reached=one.reached) for one in value.evidence
         ],
         transform=_transform(value.transform),
+        quarantined=_quarantined(value.entry.quarantine),
     )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from imagewarden.v1 import types_pb2 as types
-from imagewarden_server.api import convert, names
+from imagewarden_server.api import convert, names, policies
 from imagewarden_server.matching import policy
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.ports import BankPatch, EntryPatch
-from imagewarden_server.matching.types import Bank, EntryState
+from imagewarden_server.matching.types import Bank, EntryState, Policy
 
-_BANK_FIELDS = frozenset(
-    {"display_name", "policy", "policy.action", "policy.thresholds", "enabled", "labels", "keep_images"}
+_POLICY_FIELDS = frozenset({"policy.action", "policy.thresholds", *(f"policy.{name}" for name in policies.REST)})
+_BANK_FIELDS = _POLICY_FIELDS | {"display_name", "policy", "enabled", "labels", "keep_images"}
+_ENTRY_FIELDS = frozenset(
+    {"external_id", "labels", "metadata", "source", "brand", "state", "expire_time", "quarantine", "note"}
 )
-_ENTRY_FIELDS = frozenset({"external_id", "labels", "metadata", "source", "brand", "state", "expire_time"})
 
 
 def _paths(mask: FieldMask, known: frozenset[str]) -> frozenset[str]:
@@ -34,15 +37,9 @@ def bank_patch(current: Bank, said: types.Bank, mask: FieldMask) -> BankPatch:
     paths = _paths(mask, _BANK_FIELDS)
     new_policy = None
     if "policy" in paths:
-        new_policy = convert.policy_of("bank.policy", current.kind, said.policy)
-    elif paths & {"policy.action", "policy.thresholds"}:
-        action = current.policy.action
-        thresholds = dict(current.policy.thresholds)
-        if "policy.action" in paths:
-            action = convert.policy_action("bank.policy.action", current.kind, said.policy.action)
-        if "policy.thresholds" in paths:
-            thresholds = convert.thresholds_of("bank.policy.thresholds", current.kind, said.policy.thresholds)
-        new_policy = policy.complete(current.kind, action, thresholds)
+        new_policy = policies.policy_of("bank.policy", current.kind, said.policy)
+    elif paths & _POLICY_FIELDS:
+        new_policy = _policy_patch(current, said.policy, paths)
     return BankPatch(
         display_name=names.text("bank.display_name", said.display_name) if "display_name" in paths else None,
         policy=new_policy,
@@ -50,6 +47,20 @@ def bank_patch(current: Bank, said: types.Bank, mask: FieldMask) -> BankPatch:
         labels=names.pairs("bank.labels", said.labels) if "labels" in paths else None,
         keep_images=said.keep_images if "keep_images" in paths else None,
     )
+
+
+def _policy_patch(current: Bank, said: types.Policy, paths: frozenset[str]) -> Policy:
+    """The policy with the fields changed that the mask names."""
+    new = current.policy
+    if "policy.action" in paths:
+        new = replace(new, action=policies.policy_action("bank.policy.action", current.kind, said.action))
+    if "policy.thresholds" in paths:
+        thresholds = policies.thresholds_of("bank.policy.thresholds", current.kind, said.thresholds)
+        new = replace(new, thresholds=policy.complete(current.kind, None, thresholds).thresholds)
+    wanted = frozenset(name for name in policies.REST if f"policy.{name}" in paths)
+    # What the mask names and the request leaves out falls back to the default.
+    default = {name: getattr(policy.default_policy(current.kind), name) for name in wanted}
+    return replace(new, **{**default, **policies.rest_of("bank.policy", said, wanted)})
 
 
 def entry_patch(said: types.Entry, mask: FieldMask) -> EntryPatch:
@@ -61,13 +72,17 @@ def entry_patch(said: types.Entry, mask: FieldMask) -> EntryPatch:
         if state not in {EntryState.ACTIVE, EntryState.DISABLED}:
             raise InvalidField("entry.state", "may be set to ACTIVE or DISABLED")
     expire_time = names.time_of("entry.expire_time", said, "expire_time") if "expire_time" in paths else None
+    by_hand = "quarantine" in paths and said.HasField("quarantine")
     return EntryPatch(
         external_id=names.text("entry.external_id", said.external_id) if "external_id" in paths else None,
         labels=names.labels("entry.labels", said.labels) if "labels" in paths else None,
         metadata=names.pairs("entry.metadata", said.metadata) if "metadata" in paths else None,
         source=names.text("entry.source", said.source) if "source" in paths else None,
         brand=names.text("entry.brand", said.brand) if "brand" in paths else None,
+        note=names.text("entry.note", said.note, names.MAX_NOTE) if "note" in paths else None,
         state=state,
         expire_time=expire_time,
         clear_expire_time="expire_time" in paths and expire_time is None,
+        quarantine=names.text("entry.quarantine.message", said.quarantine.message, names.MAX_NOTE) if by_hand else None,
+        release="quarantine" in paths and not by_hand,
     )

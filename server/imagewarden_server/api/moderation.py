@@ -13,8 +13,10 @@ from imagewarden.v1 import types_pb2 as types
 from imagewarden_server import access, logs
 from imagewarden_server.api import convert, names
 from imagewarden_server.api.errors import internal_error, to_status
+from imagewarden_server.api.repeats import once
 from imagewarden_server.matching.check import Checker
 from imagewarden_server.matching.errors import DeadlinePassed, DomainError, InvalidField
+from imagewarden_server.matching.feedback import Reporter
 from imagewarden_server.matching.load import Room
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
 from imagewarden_server.matching.similar import Metric, Similarity
@@ -46,6 +48,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
         self,
         checker: Checker,
         similarity: Similarity,
+        reporter: Reporter,
         *,
         catalog_id: str,
         metrics: Metrics,
@@ -55,6 +58,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
     ) -> None:
         self._checker = checker
         self._similarity = similarity
+        self._reporter = reporter
         self._catalog_id = catalog_id
         self._metrics = metrics
         self._room = room
@@ -200,6 +204,27 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             revision=encode_revision(self._catalog_id, result.revision),
             model_version=result.model,
             image=convert.image_info(result.sha256, result.picture.header, result.picture.frames[0].pdq),
+        )
+
+    async def ReportMatch(  # noqa: N802 -- the API's name
+        self, request: pb.ReportMatchRequest, context: Any
+    ) -> pb.ReportMatchResponse:
+        """Take what a person found of a match."""
+        del context
+        bank_id, entry_id = names.entry_ids("entry", request.entry)
+        access.current().permit_kind(bank_id, (await self._reporter.bank(bank_id)).kind)
+        opinion = convert.opinion(request.opinion)
+        written = await self._reporter.report(
+            bank_id,
+            entry_id,
+            names.sha256("sha256", request.sha256),
+            opinion,
+            names.text("note", request.note, names.MAX_NOTE),
+            once=once(request),
+        )
+        logs.annotate(entry=request.entry, sha256=request.sha256.lower(), opinion=opinion.value)
+        return pb.ReportMatchResponse(
+            entry=convert.entry(written.value), revision=encode_revision(self._catalog_id, written.revision)
         )
 
     def _revision(self, token: str) -> int | None:

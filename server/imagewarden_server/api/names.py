@@ -15,7 +15,10 @@ from imagewarden_server.matching.errors import InvalidField
 
 _BANK = re.compile(r"banks/([a-z][a-z0-9-]{0,62})")
 _ENTRY = re.compile(r"banks/([a-z][a-z0-9-]{0,62})/entries/([A-Za-z0-9_-]{1,64})")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_TEXT = 256
+MAX_NOTE = 1_000
+"""The most characters of what people say to people."""
 _MAX_LABELS = 64
 _MAX_CONTEXT = 16
 
@@ -96,6 +99,13 @@ def request_id(value: str) -> str:
         except ValueError:
             raise InvalidField("request_id", f"{value[:80]!r} is no UUID; make a new UUID4 for each change") from None
     return ""
+
+
+def sha256(field: str, value: str) -> bytes:
+    """The 32 bytes of a SHA-256 as hexadecimal digits."""
+    if not _SHA256.fullmatch(value):
+        raise InvalidField(field, f"{value[:80]!r} is no SHA-256: it has 64 hexadecimal digits")
+    return bytes.fromhex(value)
 
 
 def time_of(field: str, message: Message, name: str) -> datetime | None:

@@ -157,6 +157,9 @@ def bank_said(bank: Bank) -> dict[str, Any]:
             signal.value: None if one.disabled else one.value for signal, one in bank.policy.thresholds.items()
         },
         "enabled": bank.enabled,
+        "enabled_ratio": bank.policy.enabled_ratio,
+        "quarantine_false_positives": bank.policy.quarantine_false_positives,
+        "quarantine_flood": bank.policy.quarantine_flood,
         "labels": dict(bank.labels),
         "keep_images": bank.keep_images,
         "entries": bank.entry_count,
@@ -171,8 +174,10 @@ def entry_said(entry: Entry) -> dict[str, Any]:
         "metadata": dict(entry.metadata),
         "source": entry.source,
         "brand": entry.brand,
+        "note": entry.note,
         "state": entry.state.value,
         "expire_time": None if entry.expire_time is None else stamp(micros(entry.expire_time)),
+        "quarantine": None if (why := entry.quarantine) is None else f"{why.reason.value}: {why.message}",
         "signals": [f"{signal.type.value} {signal.hex}".strip() for signal in entry.signals],
     }
 

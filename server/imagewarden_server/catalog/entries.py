@@ -10,8 +10,11 @@ from sqlalchemy import Connection, Select, Table, func, insert, select, text, up
 
 from imagewarden_server.catalog.features import encode_features
 from imagewarden_server.catalog.rows import entry_of, micros, moment, summaries, vector_bytes
-from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
+from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, match_reports, vectors
+from imagewarden_server.catalog.tallies import feedback_by
 from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
+from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.opinions import NO_FEEDBACK
 from imagewarden_server.matching.ports import EntryPatch
 from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
 
@@ -71,21 +74,43 @@ def entries_with_signals(connection: Connection, bank_id: str, rows: Sequence[An
         .group_by(local_features.c.entry_key, local_features.c.extractor)
     )
     signals = summaries(hash_rows, vector_rows, local_rows)
-    return [entry_of(row, bank_id, signals.get(row.key, ()), getattr(row, "thumbnail", None)) for row in rows]
+    feedback = feedback_by(connection, match_reports.c.entry_key, keys)
+    return [
+        entry_of(
+            row,
+            bank_id,
+            signals.get(row.key, ()),
+            getattr(row, "thumbnail", None),
+            feedback.get(row.key, NO_FEEDBACK),
+        )
+        for row in rows
+    ]
 
 
-def list_query(bank_key: int, *, after: int, external_id: str, label: str, state: EntryState | None) -> Select[Any]:
+def recall_entry(connection: Connection, result: Any) -> Entry:
+    """The entry that a change answered, as it is now: from the bank's id and its own."""
+    bank_id, entry_id = result
+    row = entry_row(connection, bank_row(connection, bank_id), entry_id)
+    (entry,) = entries_with_signals(connection, bank_id, [row])
+    return entry
+
+
+def list_query(bank_key: int, *, after: int, only: EntryFilter) -> Select[Any]:
     """The rows of a listing, without their pictures."""
     columns = [column for column in entries.c if column.name not in {"thumbnail", "image"}]
     query = select(*columns).where(entries.c.bank_key == bank_key, entries.c.key > after).order_by(entries.c.key)
-    if external_id:
-        query = query.where(entries.c.external_id == external_id)
-    if state is not None:
-        query = query.where(entries.c.state == state.value)
-    if label:
+    if only.external_id:
+        query = query.where(entries.c.external_id == only.external_id)
+    if only.state is not None:
+        query = query.where(entries.c.state == only.state.value)
+    if only.label:
         query = query.where(
-            text("EXISTS (SELECT 1 FROM json_each(entries.labels) WHERE value = :label)").bindparams(label=label)
+            text("EXISTS (SELECT 1 FROM json_each(entries.labels) WHERE value = :label)").bindparams(label=only.label)
         )
+    if only.note:
+        query = query.where(func.lower(entries.c.note).contains(only.note.lower(), autoescape=True))
+    if only.quarantined:
+        query = query.where(entries.c.quarantine_reason.is_not(None))
     return query
 
 
@@ -147,6 +172,7 @@ def insert_entries(connection: Connection, bank_key: int, new: Sequence[NewRow],
                 row.entry.image,
                 now if row.create_time is None else row.create_time,
                 now,
+                row.entry.note,
             )
             for key, row in enumerate(new, first)
         ],
@@ -199,18 +225,21 @@ def insert_signals(connection: Connection, bank_key: int, first: int, new: Seque
 
 
 def _insert(connection: Connection, table: Table, rows: list[tuple[Any, ...]]) -> None:
-    """Insert rows with all columns of a table in their order, as the database has them.
+    """Insert rows with the first columns of a table in their order, as the database has them.
 
     By the driver itself: for lists of a million hashes what SQLAlchemy does with each row is most of the time.
     """
     if rows:
-        connection.exec_driver_sql(str(insert(table).compile(dialect=connection.dialect)), rows)
+        names = [column.name for column in table.columns][: len(rows[0])]
+        connection.exec_driver_sql(str(insert(table).compile(dialect=connection.dialect, column_keys=names)), rows)
 
 
 def patched(patch: EntryPatch) -> dict[str, Any]:
     """The columns that a patch changes, but for the state."""
     values: dict[str, Any] = {
-        name: getattr(patch, name) for name in ("external_id", "source", "brand") if getattr(patch, name) is not None
+        name: getattr(patch, name)
+        for name in ("external_id", "source", "brand", "note")
+        if getattr(patch, name) is not None
     }
     if patch.labels is not None:
         values["labels"] = list(patch.labels)

@@ -88,6 +88,7 @@ def _record(row: Any, hash_rows: Sequence[Any], vector_rows: Sequence[Any], loca
         metadata=row.metadata,
         source=row.source,
         brand=row.brand,
+        note=row.note,
         expire_time=None if row.expire_time is None else moment(row.expire_time),
         thumbnail=row.thumbnail,
         image=row.image,

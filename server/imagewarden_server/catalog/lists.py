@@ -242,6 +242,7 @@ def _facts(row: Any, record: ListRecord) -> dict[str, Any]:
         "external_id": entry.external_id,
         "source": entry.source,
         "brand": entry.brand,
+        "note": entry.note,
         "labels": list(entry.labels),
         "metadata": dict(entry.metadata),
         "expire_time": None if entry.expire_time is None else micros(entry.expire_time),

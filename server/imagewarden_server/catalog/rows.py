@@ -12,6 +12,7 @@ import numpy as np
 
 from imagewarden_server.catalog.errors import DamagedFeatures
 from imagewarden_server.catalog.features import decode_features
+from imagewarden_server.matching.opinions import NO_FEEDBACK, Feedback, Quarantine, QuarantineReason
 from imagewarden_server.matching.policy import complete
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import (
@@ -57,12 +58,18 @@ def new_entry_id() -> str:
     return "".join(reversed(digits))
 
 
-def thresholds_json(policy: Policy) -> dict[str, list[float | bool]]:
-    """A policy's thresholds as they are stored."""
-    return {signal.value: [one.value, one.disabled] for signal, one in policy.thresholds.items()}
+def policy_columns(policy: Policy) -> dict[str, Any]:
+    """A policy as it is stored in a bank's row."""
+    return {
+        "action": int(policy.action),
+        "thresholds": {signal.value: [one.value, one.disabled] for signal, one in policy.thresholds.items()},
+        "enabled_ratio": policy.enabled_ratio,
+        "quarantine_false_positives": policy.quarantine_false_positives,
+        "quarantine_flood": policy.quarantine_flood,
+    }
 
 
-def bank_of(row: Row) -> Bank:
+def bank_of(row: Row, feedback: Feedback = NO_FEEDBACK) -> Bank:
     """A bank from its row."""
     thresholds = {
         SignalType(signal): Threshold(float(value), bool(disabled))
@@ -75,17 +82,31 @@ def bank_of(row: Row) -> Bank:
         kind=kind,
         display_name=row.display_name,
         # A bank that was made before a signal was known begins with the signal's default.
-        policy=complete(kind, Action(row.action), thresholds),
+        policy=complete(
+            kind,
+            Action(row.action),
+            thresholds,
+            enabled_ratio=row.enabled_ratio,
+            quarantine_false_positives=row.quarantine_false_positives,
+            quarantine_flood=row.quarantine_flood,
+        ),
         enabled=row.enabled,
         labels=row.labels,
         keep_images=row.keep_images,
         create_time=moment(row.create_time),
         update_time=moment(row.update_time),
         entry_count=row.entry_count,
+        feedback=feedback,
     )
 
 
-def entry_of(row: Row, bank_id: str, signals: Sequence[SignalSummary] = (), thumbnail: bytes | None = None) -> Entry:
+def entry_of(
+    row: Row,
+    bank_id: str,
+    signals: Sequence[SignalSummary] = (),
+    thumbnail: bytes | None = None,
+    feedback: Feedback = NO_FEEDBACK,
+) -> Entry:
     """An entry from its row."""
     return Entry(
         key=row.key,
@@ -102,7 +123,27 @@ def entry_of(row: Row, bank_id: str, signals: Sequence[SignalSummary] = (), thum
         update_time=moment(row.update_time),
         signals=tuple(signals),
         thumbnail=thumbnail,
+        feedback=feedback,
+        quarantine=_quarantine(row),
+        forgiven=row.forgiven,
+        note=row.note,
     )
+
+
+def _quarantine(row: Row) -> Quarantine | None:
+    if row.quarantine_reason is None:
+        return None
+    reason = QuarantineReason(row.quarantine_reason)
+    return Quarantine(reason, row.quarantine_message, moment(row.quarantine_time))
+
+
+def quarantine_columns(why: Quarantine | None) -> dict[str, Any]:
+    """Quarantine as it is stored in an entry's row."""
+    return {
+        "quarantine_reason": None if why is None else why.reason.value,
+        "quarantine_message": None if why is None else why.message,
+        "quarantine_time": None if why is None else micros(why.time),
+    }
 
 
 def hash_of(row: Row) -> StoredHash:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +26,10 @@ from imagewarden_server.catalog.entries import (
     list_query,
     named_so,
     patched,
+    recall_entry,
     revived,
 )
+from imagewarden_server.catalog.feedback import SqlReports, banks_with_feedback, quarantine_patch
 from imagewarden_server.catalog.reads import CatalogReads
 from imagewarden_server.catalog.records import SqlAuditLog, SqlKeys
 from imagewarden_server.catalog.rows import (
@@ -34,11 +37,13 @@ from imagewarden_server.catalog.rows import (
     entry_of,
     micros,
     new_entry_id,
-    thresholds_json,
+    policy_columns,
 )
 from imagewarden_server.catalog.tables import banks, entries
+from imagewarden_server.catalog.tallies import newest_reports
 from imagewarden_server.catalog.transactions import Done, Ledger, last_revision
 from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists
+from imagewarden_server.matching.listing import ALL_ENTRIES, EntryFilter
 from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord
 from imagewarden_server.matching.ports import (
     AddedEntry,
@@ -68,6 +73,7 @@ class SqlCatalog(CatalogReads):
     Attributes:
         keys: who may do what.
         audit: what was done and refused.
+        reports: what people found of matches.
     """
 
     def __init__(self, database: Database) -> None:
@@ -75,6 +81,7 @@ class SqlCatalog(CatalogReads):
         self._database = database
         self.keys = SqlKeys(self._ledger)
         self.audit = SqlAuditLog(self._ledger)
+        self.reports = SqlReports(self._ledger)
 
     @classmethod
     def open(cls, path: Path) -> SqlCatalog:
@@ -120,8 +127,7 @@ class SqlCatalog(CatalogReads):
                 "id": bank_id,
                 "kind": kind.value,
                 "display_name": display_name,
-                "action": int(policy.action),
-                "thresholds": thresholds_json(policy),
+                **policy_columns(policy),
                 "enabled": enabled,
                 "labels": dict(labels or {}),
                 "keep_images": keep_images,
@@ -135,12 +141,12 @@ class SqlCatalog(CatalogReads):
             made = bank_of(bank_row(connection, bank_id))
             return made, {}, bank_id, Note(made.name, None, bank_said(made))
 
-        return self._ledger.change("CreateBank", once, _recall_bank, work)
+        return self._ledger.change("CreateBank", once, _read_bank, work)
 
     def get_bank(self, bank_id: str) -> Bank:
         """One bank."""
         with self._ledger.reading() as connection:
-            return bank_of(bank_row(connection, bank_id))
+            return _read_bank(connection, bank_id)
 
     def list_banks(self, *, after: int = 0, limit: int = 100, visible: Banks = ALL_BANKS) -> Page[Bank]:
         """Banks in the order they were made."""
@@ -148,7 +154,7 @@ class SqlCatalog(CatalogReads):
             query = select(banks).where(banks.c.key > after).order_by(banks.c.key).limit(limit + 1)
             if not visible.all:
                 query = query.where(or_(false(), *(named_so(banks.c.id, pattern) for pattern in visible.patterns)))
-            found = [bank_of(row) for row in connection.execute(query)]
+            found = banks_with_feedback(connection, connection.execute(query).all())
         return Page(tuple(found[:limit]), found[limit - 1].key if len(found) > limit else None)
 
     def all_banks(self) -> tuple[Bank, ...]:
@@ -168,12 +174,12 @@ class SqlCatalog(CatalogReads):
             if patch.labels is not None:
                 values["labels"] = dict(patch.labels)
             if patch.policy is not None:
-                values |= {"action": int(patch.policy.action), "thresholds": thresholds_json(patch.policy)}
+                values |= policy_columns(patch.policy)
             connection.execute(update(banks).where(banks.c.key == row.key).values(**values))
-            changed = bank_of(bank_row(connection, bank_id))
+            changed = _read_bank(connection, bank_id)
             return changed, {}, bank_id, Note(changed.name, bank_said(bank_of(row)), bank_said(changed))
 
-        return self._ledger.change("UpdateBank", once, _recall_bank, work)
+        return self._ledger.change("UpdateBank", once, _read_bank, work)
 
     def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None = None) -> Written[int]:
         """Delete a bank; answers how many entries went with it."""
@@ -205,7 +211,7 @@ class SqlCatalog(CatalogReads):
             (made,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
             return made, feed.added(key, key), [bank_id, entry_id], Note(made.name, None, entry_said(made))
 
-        return self._ledger.change("AddEntry", once, _recall_entry, work)
+        return self._ledger.change("AddEntry", once, recall_entry, work)
 
     def add_hashes(
         self, bank_id: str, new: Sequence[NewEntry], *, once: Idempotency | None = None
@@ -262,22 +268,15 @@ class SqlCatalog(CatalogReads):
         with self._ledger.reading() as connection:
             row = entry_row(connection, bank_row(connection, bank_id), entry_id)
             (entry,) = entries_with_signals(connection, bank_id, [row])
-            return entry
+            return replace(entry, reports=newest_reports(connection, entry.key))
 
     def list_entries(
-        self,
-        bank_id: str,
-        *,
-        after: int = 0,
-        limit: int = 100,
-        external_id: str = "",
-        label: str = "",
-        state: EntryState | None = None,
+        self, bank_id: str, *, after: int = 0, limit: int = 100, only: EntryFilter = ALL_ENTRIES
     ) -> Page[Entry]:
         """Entries with their signals in the order they were made."""
         with self._ledger.reading() as connection:
             bank = bank_row(connection, bank_id)
-            query = list_query(bank.key, after=after, external_id=external_id, label=label, state=state)
+            query = list_query(bank.key, after=after, only=only)
             rows = connection.execute(query.limit(limit + 1)).all()
             found = entries_with_signals(connection, bank_id, rows[:limit])
         return Page(tuple(found), rows[limit - 1].key if len(rows) > limit else None)
@@ -290,7 +289,7 @@ class SqlCatalog(CatalogReads):
         def work(connection: Connection, now: int) -> Done[Entry]:
             bank = bank_row(connection, bank_id)
             row = entry_row(connection, bank, entry_id)
-            values = {"update_time": now, **patched(patch)}
+            values = {"update_time": now, **patched(patch), **quarantine_patch(connection, row, patch, now)}
             state = patch.state or revived(row, values, now)
             detail: feed.Detail = {}
             if state is not None and state.value != row.state:
@@ -304,7 +303,7 @@ class SqlCatalog(CatalogReads):
             note = Note(changed.name, entry_said(entry_of(row, bank_id, changed.signals)), entry_said(changed))
             return changed, detail, [bank_id, entry_id], note
 
-        return self._ledger.change("UpdateEntry", once, _recall_entry, work)
+        return self._ledger.change("UpdateEntry", once, recall_entry, work)
 
     def delete_entry(self, bank_id: str, entry_id: str, *, once: Idempotency | None = None) -> Written[None]:
         """Delete an entry."""
@@ -342,12 +341,6 @@ class SqlCatalog(CatalogReads):
         return self._ledger.change("ExpireEntries", None, lambda *_: 0, work).value
 
 
-def _recall_bank(connection: Connection, result: Any) -> Bank:
-    return bank_of(bank_row(connection, result))
-
-
-def _recall_entry(connection: Connection, result: Any) -> Entry:
-    bank_id, entry_id = result
-    row = entry_row(connection, bank_row(connection, bank_id), entry_id)
-    (entry,) = entries_with_signals(connection, bank_id, [row])
-    return entry
+def _read_bank(connection: Connection, bank_id: str) -> Bank:
+    (bank,) = banks_with_feedback(connection, [bank_row(connection, bank_id)])
+    return bank

@@ -46,6 +46,9 @@ banks = Table(
     Column("entry_count", Integer, nullable=False, server_default=text("0")),
     Column("create_time", Integer, nullable=False),
     Column("update_time", Integer, nullable=False),
+    Column("enabled_ratio", REAL, nullable=False, server_default=text("1")),
+    Column("quarantine_false_positives", Integer, nullable=False, server_default=text("3")),
+    Column("quarantine_flood", Integer, nullable=False, server_default=text("100")),
     sqlite_autoincrement=True,
 )
 
@@ -66,9 +69,16 @@ entries = Table(
     Column("image", LargeBinary),
     Column("create_time", Integer, nullable=False),
     Column("update_time", Integer, nullable=False),
+    Column("note", Text, nullable=False, server_default=text("''")),
+    # A reason: it is quarantined. `forgiven`: how many more false positives than confirmations it had at its release.
+    Column("quarantine_reason", String(16)),
+    Column("quarantine_message", Text),
+    Column("quarantine_time", Integer),
+    Column("forgiven", Integer, nullable=False, server_default=text("0")),
     Index("entries_by_id", "bank_key", "id", unique=True),
     Index("entries_by_key", "bank_key", "key"),
     Index("entries_by_external_id", "bank_key", "external_id"),
+    Index("entries_by_quarantine", "bank_key", "key", sqlite_where=text("quarantine_reason IS NOT NULL")),
     Index("entries_by_expire_time", "expire_time", sqlite_where=text("expire_time IS NOT NULL")),
     sqlite_autoincrement=True,
 )
@@ -117,6 +127,22 @@ local_features = Table(
     Column("data", LargeBinary, nullable=False),
     Index("local_features_by_entry", "entry_key"),
     sqlite_autoincrement=True,
+)
+
+# One row for an entry, a picture that it matched and who reported it.
+match_reports = Table(
+    "match_reports",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("entry_key", Integer, ForeignKey("entries.key", ondelete="CASCADE"), nullable=False),
+    Column("bank_key", Integer, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("reporter", Text, nullable=False),
+    Column("opinion", String(16), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("time", Integer, nullable=False),
+    Index("match_reports_by_place", "entry_key", "sha256", "reporter", unique=True),
+    Index("match_reports_by_bank", "bank_key", "opinion"),
 )
 
 # One row a change, in its own transaction; revisions have no gaps, since writers come one after the other.

@@ -21,9 +21,9 @@ from imagewarden_server.matching.revisions import encode_revision
 
 T = TypeVar("T")
 
-Done = tuple[T, Detail, Any, audit.Note | None]
-"""What a change did: the value to answer, what it means for the index, from what a repeat of it is answered, and what
-is recorded of it; None: it found nothing to change, and there is no new revision."""
+Done = tuple[T, Detail | None, Any, audit.Note | None]
+"""What a change did: the value to answer; what it means for the index (None: nothing that a check or a listing sees, so
+it is no revision); from what a repeat of it is answered; and what is recorded of it (None: nothing was changed)."""
 
 Work = Callable[[Connection, int], Done[T]]
 """A change's work, of the connection and the time."""
@@ -78,9 +78,11 @@ class Ledger:
             revision = last_revision(connection)
             if note is None:
                 return Written(value, revision)
-            revision += 1
-            connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
-            token = encode_revision(self.catalog_id, revision)
+            token = ""
+            if detail is not None:
+                revision += 1
+                connection.execute(insert(changes).values(revision=revision, kind=kind, time=now, detail=detail))
+                token = encode_revision(self.catalog_id, revision)
             audit.append(connection, self.catalog_id, note, method=kind, now=now, revision=token)
             if once is not None:
                 connection.execute(sql_delete(requests).where(requests.c.time < now - _REQUESTS_KEPT))

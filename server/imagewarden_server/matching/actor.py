@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
@@ -29,6 +31,16 @@ _current: ContextVar[Actor] = ContextVar("imagewarden_actor", default=SERVER)
 def current() -> Actor:
     """Who acts in this task."""
     return _current.get()
+
+
+@contextmanager
+def as_server() -> Iterator[None]:
+    """Meanwhile it is the server itself that acts, whoever asked for what it does."""
+    token = _current.set(SERVER)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def acting(actor: Actor) -> Token[Actor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from imagewarden_server.matching.listing import EntryFilter
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.ports import (
     BankPatch,
@@ -15,7 +16,7 @@ from imagewarden_server.matching.ports import (
     Written,
 )
 from imagewarden_server.matching.revisions import Follower
-from imagewarden_server.matching.types import Bank, BankKind, Entry, EntryState, Policy
+from imagewarden_server.matching.types import Bank, BankKind, Entry, Policy
 from imagewarden_server.matching.visible import Banks
 
 T = TypeVar("T")
@@ -78,22 +79,9 @@ class Administrator:
         """One entry. Raises BankNotFound, EntryNotFound."""
         return await self._workers.run(self._catalog.get_entry, bank_id, entry_id)
 
-    async def list_entries(
-        self,
-        bank_id: str,
-        *,
-        after: int,
-        limit: int,
-        external_id: str,
-        label: str,
-        state: EntryState | None,
-    ) -> Page[Entry]:
+    async def list_entries(self, bank_id: str, *, after: int, limit: int, only: EntryFilter) -> Page[Entry]:
         """A page of a bank's entries. Raises BankNotFound."""
-        return await self._workers.run(
-            lambda: self._catalog.list_entries(
-                bank_id, after=after, limit=limit, external_id=external_id, label=label, state=state
-            )
-        )
+        return await self._workers.run(lambda: self._catalog.list_entries(bank_id, after=after, limit=limit, only=only))
 
     async def update_entry(
         self, bank_id: str, entry_id: str, patch: EntryPatch, *, once: Idempotency | None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from imagewarden_server import media
 from imagewarden_server.matching.content import ContentComparer
 from imagewarden_server.matching.embedder import Embedder
+from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.glance import Glance, glance
 from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.lookup import Lookup
@@ -23,6 +24,7 @@ from imagewarden_server.matching.recent import Recent, RecentObserver, Recognise
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, HashSignal, Match, SignalType, Undecided, UndecidedCode, Verdict
 from imagewarden_server.matching.walk import CheckRequest, DeadlineInStage, Walk
+from imagewarden_server.matching.window import Window
 from imagewarden_server.media import Header, MediaProblem, PdqHash, Picture
 
 _PIXEL_SIGNALS = (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL)
@@ -77,6 +79,8 @@ class Checker:
         turns: Turns,
         on_undecided: Action,
         observer: RecentObserver | None = None,
+        floods: Floods | None = None,
+        window: Window | None = None,
     ) -> None:
         self._index = index
         self._follower = follower
@@ -84,6 +88,8 @@ class Checker:
         self._decoder = decoder
         self._turns = turns
         self.on_undecided = on_undecided
+        self._floods = floods or Floods()
+        self._window = Window(0) if window is None else window
         self._lookup = Lookup(catalog, index)
         self._embedder = embedder
         self._content = ContentComparer(self._lookup, embedder, workers)
@@ -116,6 +122,8 @@ class Checker:
         with walk.stage("policy"):
             on_undecided = request.on_undecided or self.on_undecided
             verdict, action, matches = decide(walk.matches, walk.undecided, on_undecided)
+            self._floods.see(matches, sha256)
+            self._window.add(walk, sha256)
         return CheckResult(
             verdict=verdict,
             action=action,
@@ -146,6 +154,7 @@ class Checker:
     def _compare_sha256(self, walk: Walk, *, wait: bool = True) -> bytes:
         with walk.stage("digest"):
             sha256 = media.sha256(walk.request.image)
+            walk.scope = walk.scope.taking(sha256)
         with walk.stage("digest_search"):
             walk.exact = self._lookup.digests(walk.scope, (HashSignal(SignalType.SHA256, sha256),), wait=wait)
         return sha256

@@ -118,6 +118,8 @@ class ContentComparer:
         self, walk: Walk, asked: _Asked, model: ModelInfo, queries: Sequence[VectorQueries]
     ) -> None:
         walk.model = model.label
+        if VectorSpace.COPY in asked.spaces:
+            walk.whole = model.fingerprint, queries[0].vectors
         if foreign := asked.foreign():
             names = ", ".join(f"{name[:12]} ({count})" for name, count in sorted(foreign.items()))
             walk.say(

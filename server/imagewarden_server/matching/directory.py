@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.ports import Catalog, SearchIndex, WouldWait
+from imagewarden_server.matching.rollout import takes
 from imagewarden_server.matching.types import Bank, BankKind, Entry, SignalType, Threshold
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
@@ -38,6 +39,12 @@ class Scope:
         else:
             chosen = (bank for bank in known.values() if visible.has(bank.id))
         return cls(tuple(bank for bank in chosen if bank.enabled))
+
+    def taking(self, sha256: bytes) -> Scope:
+        """Those of the banks that say something of a picture: see `rollout`."""
+        if all(bank.policy.enabled_ratio >= 1 for bank in self.banks):
+            return self
+        return Scope(tuple(bank for bank in self.banks if takes(bank.name, bank.policy.enabled_ratio, sha256)))
 
     def comparing(self, signal: SignalType, kinds: frozenset[BankKind] = frozenset(BankKind)) -> dict[int, Threshold]:
         """The thresholds of the banks that compare a signal, by the bank's key."""

@@ -103,6 +103,13 @@ class Enroller:
             EmbeddingUnavailable: the model is not there; nothing was changed.
             EntryExists: the bank has these very bytes.
         """
+        bank, entry, warnings = await self.describe_image(bank_id, image, said)
+        return await self._store(bank, entry, warnings, once=once, validate_only=validate_only)
+
+    async def describe_image(
+        self, bank_id: str, image: bytes, said: NewEntry
+    ) -> tuple[Bank, NewEntry, tuple[str, ...]]:
+        """The bank, the entry that a picture would be in it, and what is weak about that. Raises as `add_image`."""
         require_bytes(image)
         bank = await self._bank(bank_id, _HASH_KINDS, "pictures")
         picture = await self._workers.look(decode_or_raise, image, self._decoder)
@@ -129,7 +136,7 @@ class Enroller:
             local=local,
             image=image if bank.keep_images else None,
         )
-        return await self._store(bank, entry, _plain_warnings(frames, with_pdq), once=once, validate_only=validate_only)
+        return bank, entry, _plain_warnings(frames, with_pdq)
 
     async def register_logo(
         self,

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imagewarden_server.matching.fusion import fusion_for
+from imagewarden_server.matching.policy import action_of
 from imagewarden_server.matching.second_look import stronger
-from imagewarden_server.matching.types import Bank, Box, Entry, Evidence, Match, SignalType, Threshold, Transform
+from imagewarden_server.matching.types import (
+    Bank,
+    BankKind,
+    Box,
+    Entry,
+    Evidence,
+    Match,
+    SignalType,
+    Threshold,
+    Transform,
+)
 
 _PDQ_BITS = 256
 
@@ -45,15 +58,29 @@ class Sighting:
 
 @dataclass(slots=True)
 class Candidate:
-    """An entry that may be in the picture, with the best that each signal found of it."""
+    """An entry that may be in the picture, with the best that each signal found of it.
+
+    Attributes:
+        found: over all frames.
+        by_frame: the values of the frames.
+    """
 
     found: dict[SignalType, Found] = field(default_factory=dict)
+    by_frame: dict[SignalType, dict[int, float]] = field(default_factory=dict)
 
     def note(self, signal: SignalType, found: Found) -> None:
         """Keep what a signal found, where it is better than what it found before."""
         held = self.found.get(signal)
-        if held is None or _better(signal, found, held):
+        if held is None or _better(signal, found.value, held.value):
             self.found[signal] = found
+        frames = self.by_frame.setdefault(signal, {})
+        if found.frame not in frames or _better(signal, found.value, frames[found.frame]):
+            frames[found.frame] = found.value
+
+    def frames(self, signal: SignalType, threshold: Threshold) -> frozenset[int]:
+        """The frames in which a signal by itself recognises the entry."""
+        values = self.by_frame.get(signal, {})
+        return frozenset(frame for frame, value in values.items() if _reaches(signal, value, threshold))
 
     def value(self, signal: SignalType) -> float | None:
         """What a signal found, in the unit of its threshold; None where it found nothing."""
@@ -62,10 +89,15 @@ class Candidate:
 
 
 class Candidates:
-    """All entries that may be in the picture, by their keys."""
+    """All entries that may be in the picture, by their keys.
+
+    Attributes:
+        frames: the numbers of the picture's frames that were looked at.
+    """
 
     def __init__(self) -> None:
         self._by_key: dict[int, Candidate] = {}
+        self.frames: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         """How many there are."""
@@ -93,9 +125,18 @@ class Candidates:
         """The keys of all entries."""
         return list(self._by_key)
 
+    def values(self, signals: Sequence[SignalType], most: int) -> list[tuple[int, list[float]]]:
+        """What signals found of at most so many entries, by key; NaN where one found nothing."""
+        some = itertools.islice(self._by_key.items(), most)
+        return [
+            (key, [one.found[signal].value if signal in one.found else math.nan for signal in signals])
+            for key, one in some
+        ]
+
     def only(self, keys: Iterable[int]) -> Candidates:
         """Those of these keys alone."""
         chosen = Candidates()
+        chosen.frames = self.frames
         chosen._by_key = {key: self._by_key[key] for key in keys if key in self._by_key}
         return chosen
 
@@ -117,7 +158,20 @@ class Candidates:
     def matches(self, entries: Mapping[int, tuple[Entry, Bank]]) -> list[Match]:
         """The entries that a signal of theirs recognises, a match each; those that `entries` does not have are gone."""
         made = (match_of(*entries[key], one) for key, one in self._by_key.items() if key in entries)
-        return [match for match in made if match is not None]
+        matches = [match for match in made if match is not None]
+        clearing = [
+            match for match in matches if match.bank.kind is BankKind.ALLOWED and match.entry.quarantine is None
+        ]
+        covered = frozenset[int]().union(*(self._frames(match) for match in clearing))
+        if self.frames <= covered:
+            return matches
+        # Of an animation some frame is none of the allowed pictures: it may be anything.
+        return [replace(match, clears=False) if match.bank.kind is BankKind.ALLOWED else match for match in matches]
+
+    def _frames(self, match: Match) -> frozenset[int]:
+        """The frames in which the signal that names a match recognises the entry."""
+        candidate, threshold = self._by_key[match.entry.key], match.bank.policy.thresholds[match.signal]
+        return candidate.frames(match.signal, threshold) or frozenset({match.frame})
 
 
 def match_of(entry: Entry, bank: Bank, candidate: Candidate) -> Match | None:
@@ -140,7 +194,7 @@ def match_of(entry: Entry, bank: Bank, candidate: Candidate) -> Match | None:
         score=1 - value / _PDQ_BITS if signal is SignalType.PDQ else value,
         distance=at.distance if signal is not SignalType.COMBINED else 0.0,
         threshold=thresholds[signal].value,
-        action=bank.policy.action,
+        action=action_of(entry, bank),
         region=placed.region,
         frame=placed.frame,
         evidence=evidence,
@@ -170,8 +224,8 @@ def _reaches(signal: SignalType, value: float, threshold: Threshold) -> bool:
     return value <= threshold.value if signal is SignalType.PDQ else value >= threshold.value
 
 
-def _better(signal: SignalType, one: Found, other: Found) -> bool:
-    return one.value < other.value if signal is SignalType.PDQ else one.value > other.value
+def _better(signal: SignalType, one: float, other: float) -> bool:
+    return one < other if signal is SignalType.PDQ else one > other
 
 
 def _strongest(candidate: Candidate) -> Found:

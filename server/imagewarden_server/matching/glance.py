@@ -56,6 +56,7 @@ def glance(lookup: Lookup, scope: Scope, image: bytes, decoder: Decoder, deadlin
         except MediaError as error:
             seen.problem = error
             return seen
+    seen.candidates.frames = frozenset(frame.index for frame in picture.frames)
     if not lookup.compares_pdq(scope):
         return seen
     usable = [frame for frame in picture.frames if pdq_usable(frame)]

@@ -16,6 +16,7 @@ from imagewarden_server.matching.directory import Directory, Scope
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.evidence import Candidates, Found, Sighting
 from imagewarden_server.matching.geometry import Verified, verify_many
+from imagewarden_server.matching.policy import action_of
 from imagewarden_server.matching.ports import Catalog, EntryHit, Hit, SearchIndex, StoredLocal
 from imagewarden_server.matching.types import (
     Bank,
@@ -132,8 +133,8 @@ class Lookup:
         for hit in hits:
             entry = entries.get(hit.key)
             if entry is not None and entry.key in known and entry.key not in matches:
-                bank = known[entry.key][1]
-                matches[entry.key] = Match(entry, bank, digests[hit.query].type, 1.0, 0.0, 0.0, bank.policy.action)
+                bank, signal = known[entry.key][1], digests[hit.query].type
+                matches[entry.key] = Match(entry, bank, signal, 1.0, 0.0, 0.0, action_of(entry, bank))
         return list(matches.values())
 
     def pdq(self, scope: Scope, hashes: Sequence[bytes], frames: Sequence[int]) -> list[Sighting]:

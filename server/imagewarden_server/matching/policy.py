@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict, Unpack
 
 from imagewarden_server.matching.types import (
     Action,
+    Bank,
     BankKind,
+    Box,
+    Entry,
     Match,
     Policy,
     SignalType,
@@ -54,6 +58,9 @@ _DEFAULTS: Mapping[BankKind, Policy] = {
     ),
 }
 
+# How far a box may be beside what it is of: of a copy of all of a picture keypoints say its edges so well.
+_MARGIN = 0.05
+
 _DIGESTS = (SignalType.SHA256, SignalType.SHA1, SignalType.MD5)
 
 # How exactly a signal says "the same picture". MD5 and SHA-1 stand below SHA-256: collisions can be made for them.
@@ -68,39 +75,78 @@ _EXACTNESS: Mapping[SignalType, int] = {
 }
 
 
+class Rest(TypedDict, total=False):
+    """What a policy has beside its action and its thresholds; see `types.Policy`."""
+
+    enabled_ratio: float
+    quarantine_false_positives: int
+    quarantine_flood: int
+
+
 def default_policy(kind: BankKind) -> Policy:
     """The complete policy that a bank of this kind begins with."""
     base = _DEFAULTS[kind]
     return Policy(base.action, {**{digest: Threshold(0) for digest in _DIGESTS}, **base.thresholds})
 
 
-def complete(kind: BankKind, action: Action | None, thresholds: Mapping[SignalType, Threshold]) -> Policy:
+def complete(
+    kind: BankKind, action: Action | None, thresholds: Mapping[SignalType, Threshold], **rest: Unpack[Rest]
+) -> Policy:
     """A policy with what the owner set, and the defaults of the kind for the rest."""
     base = default_policy(kind)
-    return Policy(base.action if action is None else action, {**base.thresholds, **thresholds})
+    return Policy(base.action if action is None else action, {**base.thresholds, **thresholds}, **rest)
+
+
+def action_of(entry: Entry, bank: Bank) -> Action:
+    """What a match of an entry asks for: what its bank does, but that a quarantined entry blocks nothing."""
+    return bank.policy.action if entry.quarantine is None else min(bank.policy.action, Action.REVIEW)
 
 
 def clear(matches: Iterable[Match]) -> list[Match]:
     """Mark the matches that an ALLOWED bank clears.
 
     An ALLOWED match clears a match of another bank only where it is at least as exact: a cleared digest clears all that
-    the same bytes match, a cleared PDQ never clears a banned digest.
+    the same bytes match, a cleared PDQ never clears a banned digest. And only where it is of all that the other is of:
+    of every frame, and of the same part of the picture or more. A quarantined entry clears nothing.
     """
     found = list(matches)
     allowed = sorted(
-        (match for match in found if match.bank.kind is BankKind.ALLOWED),
+        (match for match in found if match.bank.kind is BankKind.ALLOWED and may_clear(match)),
         key=lambda match: -_EXACTNESS[match.signal],
     )
     if not allowed:
         return found
-    cleared = []
+    marked = []
     for match in found:
-        by = allowed[0]
-        if match.bank.kind is not BankKind.ALLOWED and _EXACTNESS[by.signal] >= _EXACTNESS[match.signal]:
-            cleared.append(dataclasses.replace(match, cleared_by=by.entry.name))
-        else:
-            cleared.append(match)
-    return cleared
+        by = next((one for one in allowed if _clears(one, match)), None)
+        marked.append(match if by is None else dataclasses.replace(match, cleared_by=by.entry.name))
+    return marked
+
+
+def may_clear(match: Match) -> bool:
+    """Whether a match of an ALLOWED bank may clear anything."""
+    return match.clears and match.entry.quarantine is None
+
+
+def _clears(by: Match, match: Match) -> bool:
+    return (
+        match.bank.kind is not BankKind.ALLOWED
+        and _EXACTNESS[by.signal] >= _EXACTNESS[match.signal]
+        and _covers(by.region, match.region)
+    )
+
+
+def _covers(box: Box | None, other: Box | None) -> bool:
+    """Whether a part of the picture has another one in it, but for a narrow margin; None is the whole picture."""
+    if box is None:
+        return True
+    inner = other or Box(0.0, 0.0, 1.0, 1.0)
+    return (
+        inner.left >= box.left - _MARGIN
+        and inner.top >= box.top - _MARGIN
+        and inner.right <= box.right + _MARGIN
+        and inner.bottom <= box.bottom + _MARGIN
+    )
 
 
 def standing(matches: Iterable[Match]) -> list[Match]:
@@ -136,7 +182,8 @@ def decide(
 def _everything_cleared(marked: Sequence[Match], counted: Sequence[Match]) -> bool:
     """Whether the very bytes are allowed: then nothing that did not run could have counted."""
     return not counted and any(
-        match.bank.kind is BankKind.ALLOWED and match.signal is SignalType.SHA256 for match in marked
+        match.bank.kind is BankKind.ALLOWED and match.signal is SignalType.SHA256 and may_clear(match)
+        for match in marked
     )
 
 

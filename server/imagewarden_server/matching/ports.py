@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from imagewarden_server.matching.listing import ALL_ENTRIES, EntryFilter
 from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord
 from imagewarden_server.matching.types import (
     Bank,
@@ -228,16 +229,23 @@ class BankPatch:
 
 @dataclass(frozen=True, slots=True)
 class EntryPatch:
-    """What to change of an entry: None leaves a field as it is; `clear_expire_time` takes the time away."""
+    """What to change of an entry: None leaves a field as it is; `clear_expire_time` takes the time away.
+
+    Attributes:
+        quarantine: put under quarantine by hand, and why; `release` lifts it.
+    """
 
     external_id: str | None = None
     labels: tuple[str, ...] | None = None
     metadata: Mapping[str, str] | None = None
     source: str | None = None
     brand: str | None = None
+    note: str | None = None
     state: EntryState | None = None
     expire_time: datetime | None = None
     clear_expire_time: bool = False
+    quarantine: str | None = None
+    release: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,14 +361,7 @@ class Catalog(Protocol):
         """One entry with signals and thumbnail. Raises BankNotFound, EntryNotFound."""
 
     def list_entries(
-        self,
-        bank_id: str,
-        *,
-        after: int = 0,
-        limit: int = 100,
-        external_id: str = "",
-        label: str = "",
-        state: EntryState | None = None,
+        self, bank_id: str, *, after: int = 0, limit: int = 100, only: EntryFilter = ALL_ENTRIES
     ) -> Page[Entry]:
         """Entries with their signals in the order they were made. Raises BankNotFound."""
 

@@ -13,6 +13,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from imagewarden_server.matching.opinions import NO_FEEDBACK, Feedback, Quarantine, Report
 from imagewarden_server.media.types import LocalFeatures as LocalFeatures  # noqa: PLC0414 - a word of the domain too
 
 Vectors = NDArray[np.float32]
@@ -112,10 +113,20 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a bank does with its matches; always complete, see `policy.default_policy`."""
+    """What a bank does with its matches; always complete, see `policy.default_policy`.
+
+    Attributes:
+        enabled_ratio: of which part of all pictures the bank says something, 0 to 1: see `rollout`.
+        quarantine_false_positives: at how many more false positives than confirmations an entry is quarantined.
+            0: never.
+        quarantine_flood: from how many pictures in ten minutes on an entry may be quarantined, see `flood`; 0: never.
+    """
 
     action: Action
     thresholds: Mapping[SignalType, Threshold]
+    enabled_ratio: float = 1.0
+    quarantine_false_positives: int = 3
+    quarantine_flood: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ class Bank:
         key: the catalogue's number of it.
         id: the {bank} of its resource name.
         entry_count: how many entries it has; 0 where the caller did not ask the catalogue to count.
+        feedback: what people reported of its entries' matches; nothing where the catalogue was not asked to count.
     """
 
     key: int
@@ -139,6 +151,7 @@ class Bank:
     create_time: datetime
     update_time: datetime
     entry_count: int = 0
+    feedback: Feedback = NO_FEEDBACK
 
     @property
     def name(self) -> str:
@@ -203,6 +216,7 @@ class NewEntry:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     brand: str = ""
+    note: str = ""
     expire_time: datetime | None = None
     thumbnail: bytes | None = None
     image: bytes | None = None
@@ -228,6 +242,11 @@ class Entry:
     Attributes:
         key: the catalogue's number of it.
         id: the {entry} of its resource name.
+        feedback: what people reported of its matches; nothing where the catalogue was not asked to count.
+        reports: the newest of them, the newest first; `get_entry` alone reads them.
+        quarantine: None: it is not quarantined.
+        note: what its keepers say of it to each other.
+        forgiven: how many more false positives than confirmations there were when it was released from quarantine.
     """
 
     key: int
@@ -244,6 +263,11 @@ class Entry:
     update_time: datetime
     signals: tuple[SignalSummary, ...] = ()
     thumbnail: bytes | None = None
+    feedback: Feedback = NO_FEEDBACK
+    reports: tuple[Report, ...] = ()
+    quarantine: Quarantine | None = None
+    forgiven: int = 0
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -288,7 +312,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One entry that recognises the picture, by one signal; score, distance and threshold as the API states them."""
+    """One entry that recognises the picture, by one signal; score, distance and threshold as the API states them.
+
+    Attributes:
+        clears: of an ALLOWED bank: whether all of the picture is what its banks allow, so that it may clear it.
+    """
 
     entry: Entry
     bank: Bank
@@ -302,6 +330,7 @@ class Match:
     cleared_by: str = ""
     evidence: tuple[Evidence, ...] = ()
     transform: Transform | None = None
+    clears: bool = True
 
 
 @dataclass(frozen=True, slots=True)

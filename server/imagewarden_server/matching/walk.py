@@ -13,7 +13,7 @@ from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.policy import blocks
 from imagewarden_server.matching.timings import Timings
-from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode
+from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode, Vectors
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 from imagewarden_server.media import Frame, Header, PdqHash
 
@@ -53,6 +53,7 @@ class Walk:
     """One check's state as it goes along the road.
 
     Attributes:
+        scope: the banks that are compared; those of a part of the pictures are left out once the digest is known.
         exact: matches by digest.
         candidates: the entries that the picture's pixels may show.
         pdq: of the first frame.
@@ -60,6 +61,8 @@ class Walk:
         suspected: the keys of the entries that the embedding finds likeliest.
         hashes: the PDQ bits that are compared: eight turns of each usable frame.
         hash_frames: the frame number of each.
+        whole: the fingerprint of the model, and what it says of the whole picture as copies are compared: float32
+            [looks, dimensions]; None where it was not asked for that.
         passing: whether the picture may be seen otherwise another time, though nothing changes.
     """
 
@@ -78,6 +81,7 @@ class Walk:
         self.hash_frames: list[int] = []
         self.suspected: list[int] = []
         self.model = ""
+        self.whole: tuple[str, Vectors] | None = None
         self.passing = False
         left = request.deadline - time.monotonic()
         self.until = request.deadline - min(_RESERVE_SECONDS, max(left, 0.0) * _RESERVE_SHARE)

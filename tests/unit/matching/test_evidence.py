@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.matching.things import bank, entry
+from tests.unit.matching.things import NOW, bank, entry
 
 from imagewarden_server.matching.evidence import Candidate, Candidates, Found, Sighting, match_of
 from imagewarden_server.matching.fusion import fusion_for
+from imagewarden_server.matching.opinions import Quarantine, QuarantineReason
 from imagewarden_server.matching.types import BankKind, Box, Evidence, Match, SignalType, Threshold, Transform
 
 PDQ, EMBEDDING, LOCAL, COMBINED = SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL, SignalType.COMBINED
@@ -200,3 +201,28 @@ def test_a_shape_in_another_frame_leaves_the_keypoints_alone() -> None:
     candidates.note([Sighting(1, LOCAL, Found(4.0, 0.0, 0, HERE))])
     candidates.strengthen([Sighting(1, LOCAL, Found(2.0, 0.0, 3, THERE))])
     assert candidates.places(LOCAL, 1)[1] == Found(4.0, 0.0, 0, HERE)
+
+
+def cleared_by_frames(*sightings: Sighting, frames: int = 2, doubted: bool = False) -> bool:
+    """Whether the ALLOWED entry 1 (or 2) may clear anything of a picture of so many frames."""
+    allowed, held = bank(BankKind.ALLOWED), Quarantine(QuarantineReason.BY_HAND, "", NOW)
+    candidates = Candidates()
+    candidates.frames = frozenset(range(frames))
+    candidates.note(sightings)
+    kept = candidates.only([1, 2])
+    entries = {key: (entry(allowed, key, quarantine=held if doubted and key == 2 else None), allowed) for key in (1, 2)}
+    first, *_ = kept.matches(entries)
+    return first.clears
+
+
+def seen(key: int, distance: float, frame: int) -> Sighting:
+    return Sighting(key, PDQ, Found(distance, distance, frame))
+
+
+def test_an_animation_is_cleared_where_each_frame_is_an_allowed_picture() -> None:
+    assert cleared_by_frames(seen(1, 3, 0), frames=1)
+    assert not cleared_by_frames(seen(1, 3, 0)), "the other frame may be anything"
+    assert cleared_by_frames(seen(1, 3, 0), seen(1, 8, 1))
+    assert not cleared_by_frames(seen(1, 3, 0), seen(1, 9, 1)), "over the bank's threshold of 8 bits"
+    assert cleared_by_frames(seen(1, 3, 0), seen(2, 5, 1)), "two allowed pictures, one after the other"
+    assert not cleared_by_frames(seen(1, 3, 0), seen(2, 5, 1), doubted=True), "one of them is quarantined"

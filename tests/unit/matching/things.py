@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Unpack
 
-from imagewarden_server.matching.policy import complete
+from imagewarden_server.matching.policy import Rest, complete
 from imagewarden_server.matching.types import (
     Action,
     Bank,
@@ -26,13 +27,14 @@ def bank(
     key: int = 1,
     action: Action | None = None,
     enabled: bool = True,
+    **policy: Unpack[Rest],
 ) -> Bank:
     return Bank(
         key=key,
         id=f"{kind.value}-{key}",
         kind=kind,
         display_name="",
-        policy=complete(kind, action, thresholds or {}),
+        policy=complete(kind, action, thresholds or {}, **policy),
         enabled=enabled,
         labels={},
         keep_images=False,

@@ -1,0 +1,81 @@
+"""Quarantine: an entry that is doubted goes on to match, and blocks nothing until a person has looked at it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
+from imagewarden_server.matching.flood import Floods
+from imagewarden_server.matching.lookup import Now, utc_now
+from imagewarden_server.matching.opinions import Quarantine, QuarantineReason
+from imagewarden_server.matching.pictures import Workers
+from imagewarden_server.matching.ports import Written
+from imagewarden_server.matching.revisions import Follower
+from imagewarden_server.matching.types import Entry, Policy
+
+
+class QuarantineStore(Protocol):
+    """Where quarantine is kept; blocking. It is a change of the server's own, with its event and its revision."""
+
+    def quarantine(self, bank_id: str, entry_id: str, why: Quarantine) -> Written[Entry] | None:
+        """Put an entry under quarantine; None where it is already. Raises BankNotFound, EntryNotFound."""
+
+
+class QuarantineObserver(Protocol):
+    """Who counts."""
+
+    def quarantined(self, bank_id: str, reason: QuarantineReason) -> None:
+        """One entry of a bank was put under quarantine by the server."""
+
+
+def over_reported(policy: Policy, entry: Entry) -> str:
+    """Why an entry's reports are reason to quarantine it, with the numbers; empty where they are not.
+
+    What was reported until it was last released is forgiven.
+    """
+    said = entry.feedback
+    surplus = said.false_positives - said.confirmed - entry.forgiven
+    if not policy.quarantine_false_positives or surplus < policy.quarantine_false_positives:
+        return ""
+    forgiven = f", of which {entry.forgiven} were forgiven at its release" if entry.forgiven else ""
+    return (
+        f"{said.false_positives} false positives and {said.confirmed} confirmations were reported{forgiven}; the "
+        f"bank's policy says {policy.quarantine_false_positives} more"
+    )
+
+
+class Quarantiner:
+    """Puts entries under quarantine."""
+
+    def __init__(
+        self,
+        store: QuarantineStore,
+        follower: Follower,
+        workers: Workers,
+        observer: QuarantineObserver,
+        now: Now = utc_now,
+    ) -> None:
+        self._store = store
+        self._follower = follower
+        self._workers = workers
+        self._observer = observer
+        self._now = now
+
+    async def put(self, bank_id: str, entry_id: str, reason: QuarantineReason, message: str) -> Written[Entry] | None:
+        """Put an entry under quarantine, in force for the next check; None where it is already.
+
+        Raises BankNotFound, EntryNotFound.
+        """
+        why = Quarantine(reason, message, self._now())
+        written = await self._workers.run(self._store.quarantine, bank_id, entry_id, why)
+        if written is not None:
+            await self._follower.catch_up(written.revision)
+            self._observer.quarantined(bank_id, reason)
+        return written
+
+    async def put_flooded(self, floods: Floods) -> None:
+        """Put the entries under quarantine that were flooded; those that are gone meanwhile are left."""
+        for (bank_id, entry_id), message in floods.take().items():
+            with contextlib.suppress(BankNotFound, EntryNotFound):
+                await self.put(bank_id, entry_id, QuarantineReason.FLOOD, message)

@@ -1,0 +1,51 @@
+"""Which entries a listing has, on a real database file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.policy import default_policy
+from imagewarden_server.matching.ports import EntryPatch
+from imagewarden_server.matching.types import BankKind, EntryState, HashSignal, NewEntry, SignalType
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[SqlCatalog]:
+    opened = SqlCatalog.open(tmp_path / "catalog.sqlite3")
+    opened.create_bank("abuse", BankKind.BANNED, policy=default_policy(BankKind.BANNED))
+    yield opened
+    opened.close()
+
+
+def picture(number: int, note: str) -> NewEntry:
+    sha256 = HashSignal(SignalType.SHA256, number.to_bytes(32, "big"))
+    return NewEntry(hashes=(sha256,), external_id=f"case-{number}", labels=("a", "b"), note=note)
+
+
+def test_all_that_a_filter_asks_holds(catalog: SqlCatalog) -> None:
+    notes = ("Until the appeal of case 7", "100% junk", "1000 junk_words", "")
+    made = [catalog.add_entry("abuse", picture(number, note)).value for number, note in enumerate(notes, 1)]
+    catalog.update_entry("abuse", made[1].id, EntryPatch(state=EntryState.DISABLED))
+    catalog.update_entry("abuse", made[2].id, EntryPatch(quarantine="", note="2000 junk_words"))
+
+    def found(**only: Any) -> list[int]:
+        listed = catalog.list_entries("abuse", only=EntryFilter(**only)).items
+        return [made.index(next(one for one in made if one.id == entry.id)) for entry in listed]
+
+    assert [entry.note for entry in made] == list(notes)
+    assert found() == [0, 1, 2, 3]
+    assert found(note="APPEAL of") == [0]
+    assert found(note="0% j") == [1], "no wildcard"
+    assert found(note="k_w") == [2], "no wildcard"
+    assert found(note="2000") == [2]
+    assert found(note="junk") == [1, 2]
+    assert found(note="junk", state=EntryState.DISABLED) == [1]
+    assert found(note="junk", quarantined=True) == [2]
+    assert found(label="a", quarantined=True, external_id="case-3") == [2]
+    assert found(label="a", quarantined=True, external_id="case-1") == []

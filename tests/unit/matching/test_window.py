@@ -1,0 +1,122 @@
+"""What is kept of checked pictures: their fingerprints, no more than there is room for, and for a day."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from tests.unit.matching.things import NOW, bank
+
+from imagewarden_server.matching.directory import Scope
+from imagewarden_server.matching.evidence import Found, Sighting
+from imagewarden_server.matching.types import SignalType
+from imagewarden_server.matching.walk import CheckRequest, Walk
+from imagewarden_server.matching.window import KEPT_FOR, Window
+
+PDQ, EMBEDDING, LOCAL = SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL
+PLENTY = 2**20
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def walk(*stages: str, hashes: int = 8) -> Walk:
+    made = Walk(CheckRequest(b"x", deadline=time.monotonic() + 5), Scope((bank(key=1), bank(key=2))))
+    for stage in stages:
+        with made.stage(stage):
+            pass
+    made.hashes = [bytes([number]) * 32 for number in range(hashes)]
+    return made
+
+
+def test_a_picture_is_kept_with_what_its_check_compared_and_measured() -> None:
+    window, one = Window(PLENTY, Clock()), walk("vector_search", "local_search")
+    one.whole = ("model", np.eye(4, dtype=np.float32)[:1])
+    one.candidates.note(
+        [Sighting(7, PDQ, Found(12.0)), Sighting(7, LOCAL, Found(3.5)), Sighting(9, EMBEDDING, Found(0.25))]
+    )
+    window.add(one, digest(1))
+    (kept,) = window.pictures()
+    assert (kept.sha256, kept.time, kept.banks, kept.model) == (digest(1), NOW, frozenset({1, 2}), "model")
+    assert kept.ran == {PDQ, EMBEDDING, LOCAL}
+    assert kept.hashes == tuple(one.hashes)
+    assert kept.entries.tolist() == [7, 9]
+    np.testing.assert_array_equal(kept.values, np.array([[12, np.nan, 3.5], [np.nan, 0.25, np.nan]], np.float32))
+
+
+def test_a_check_that_ended_early_has_its_digest_alone() -> None:
+    window = Window(PLENTY, Clock())
+    window.add(walk(hashes=0), digest(1))
+    (kept,) = window.pictures()
+    assert (kept.ran, kept.hashes, kept.model, len(kept.entries)) == (frozenset(), (), "", 0)
+
+
+def test_a_file_is_kept_once_and_the_newest_comes_first() -> None:
+    clock = Clock()
+    window = Window(PLENTY, clock)
+    for number in (1, 2, 1):
+        clock.now += timedelta(seconds=1)
+        window.add(walk(), digest(number))
+    assert [kept.sha256 for kept in window.pictures()] == [digest(1), digest(2)]
+    assert window.pictures()[0].time == clock.now
+    assert len(window) == 2
+
+
+def test_a_look_that_was_remembered_keeps_what_the_first_one_had() -> None:
+    window = Window(PLENTY, Clock())
+    window.add(walk(), digest(1))
+    window.add(walk("recall", hashes=0), digest(1))
+    assert len(window.pictures()[0].hashes) == 8
+    window.add(walk(hashes=0), digest(1))
+    assert window.pictures()[0].hashes == (), "another look is what counts"
+
+
+def test_the_memory_is_bounded_and_counted() -> None:
+    clock = Clock()
+    one = Window(PLENTY, clock)
+    one.add(walk(), digest(0))
+    window = Window(10 * one.nbytes, clock)
+    for number in range(100):
+        window.add(walk(), digest(number))
+        assert window.nbytes <= 10 * one.nbytes
+    assert [kept.sha256 for kept in window.pictures()] == [digest(number) for number in range(99, 89, -1)]
+    assert window.nbytes == sum(kept.nbytes for kept in window.pictures())
+
+
+def test_a_picture_that_many_entries_are_near_to_is_bounded_too() -> None:
+    window, one = Window(PLENTY, Clock()), walk()
+    one.candidates.note([Sighting(key, PDQ, Found(1.0)) for key in range(5_000)])
+    window.add(one, digest(1))
+    assert len(window.pictures()[0].entries) == 256
+
+
+def test_a_picture_is_forgotten_after_a_day() -> None:
+    clock = Clock()
+    window = Window(PLENTY, clock)
+    window.add(walk(), digest(1))
+    clock.now += KEPT_FOR - timedelta(seconds=1)
+    window.add(walk(), digest(2))
+    assert len(window.pictures()) == 2
+    clock.now += timedelta(seconds=2)
+    assert [kept.sha256 for kept in window.pictures()] == [digest(2)]
+    clock.now += KEPT_FOR
+    assert window.pictures() == []
+    assert window.nbytes == 0
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_without_room_nothing_is_kept(room: int) -> None:
+    window = Window(room, Clock())
+    window.add(walk(), digest(1))
+    assert (window.pictures(), window.nbytes) == ([], 0)
