@@ -83,7 +83,7 @@ class Runner:
         self.error = None
         known.state, known.error, known.failures = "ok", "", 0
         known.counts, known.up_to = pull.counts, pull.up_to
-        if ended:
+        if ended and not self._how.dry_run:
             known.last_success = time.time()
         self._write()
         event = "done" if ended else "stopped"
