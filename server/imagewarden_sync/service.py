@@ -55,15 +55,22 @@ class Runner:
 
     def once(self) -> None:
         """Pull; what goes wrong is told and kept, and raised to nobody."""
-        known = self.status
-        known.last_start = time.time()
-        pull: Pull | None = None
         try:
             with self._store.lock():
-                # Anew each time: credentials are renewed while this runs.
-                adapter = open_exchange(self._config)
-                pull = Pull(self._config, adapter, self._store, self._client, self._how, self._stop.is_set)
-                ended = pull.run()
+                self._once()
+        except SyncError as error:  # another process has it, and writes its status
+            self._note(error)
+
+    def _once(self) -> None:
+        self.status.last_start = time.time()
+        pull: Pull | None = None
+        try:
+            # Anew each time: credentials are renewed while this runs.
+            adapter = open_exchange(self._config)
+            pull = Pull(self._config, adapter, self._store, self._client, self._how, self._stop.is_set)
+            # A fetch of all that has begun is gone on with, whatever it was asked for by.
+            self._how = dataclasses.replace(self._how, whole=False)
+            ended = pull.run()
         except SyncError as error:
             self._fail(error, pull)
         except OSError as error:
@@ -76,11 +83,12 @@ class Runner:
             self._fail(SyncError(f"a defect of imagewarden: {type(error).__name__} at {places[-1]}"), pull)
         else:
             self._succeed(pull, ended=ended)
-        self._how = dataclasses.replace(self._how, whole=False, force=False)
 
     def _succeed(self, pull: Pull, *, ended: bool) -> None:
         known = self.status
         self.error = None
+        if ended:  # until then it is still to be done
+            self._how = dataclasses.replace(self._how, force=False)
         known.state, known.error, known.failures = "ok", "", 0
         known.counts, known.up_to = pull.counts, pull.up_to
         if ended and not self._how.dry_run:
@@ -91,12 +99,16 @@ class Runner:
 
     def _fail(self, error: SyncError, pull: Pull | None) -> None:
         known = self.status
-        self.error = error
-        known.state, known.error, known.failures = "failing", error.message, known.failures + 1
         if pull is not None:
             known.counts = pull.counts
             known.up_to = pull.up_to or known.up_to
+        self._note(error)
         self._write()
+
+    def _note(self, error: SyncError) -> None:
+        known = self.status
+        self.error = error
+        known.state, known.error, known.failures = "failing", error.message, known.failures + 1
         log.error("failed", exchange=known.name, failures=known.failures, passing=error.passing, reason=error.message)
 
     def _write(self) -> None:

@@ -144,6 +144,7 @@ def test_on_a_schedule_until_a_signal(client: Client, server_without_model: Serv
         # Another process leaves those exchanges alone.
         other = sync.once("--only", "kill-tat", "--every", "1s")
         assert other.code in {0, 4}
+        assert "another" not in sync.status()[1]["kill-tat"]["error"]
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0

@@ -13,7 +13,7 @@ import pytest
 
 from imagewarden import BankKind, Client, ConnectionFailed, EntryRecord, ImportAnswer, RefusedRecord
 from imagewarden_sync.config import ExchangeConfig
-from imagewarden_sync.errors import FetchError, StateError, SweepRefused, SyncError
+from imagewarden_sync.errors import ConfigError, FetchError, StateError, SweepRefused, SyncError
 from imagewarden_sync.exchanges.base import Adapter, Delta
 from imagewarden_sync.progress import Store
 from imagewarden_sync.pull import How, Pull
@@ -277,3 +277,44 @@ def test_what_goes_wrong_is_kept_for_people(
     assert "secret" not in kept.error
     assert runner.error is not None
     assert runner.error.passing is passing
+
+
+def test_what_was_asked_for_once_is_done_once_it_can_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--full and --force outlast runs that fail, and are not done again."""
+    adapters: list[Any] = [ConfigError("no credentials")]
+
+    def opened(_: Any) -> Any:
+        found = adapters.pop(0) if adapters else world.adapter
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("imagewarden_sync.service.open_exchange", opened)
+    assert world.pull().run()
+    world.service.names |= {f"old{number}": CONFIG.name for number in range(9)}
+    how = dataclasses.replace(HOW, whole=True, force=True)
+    runner = Runner(CONFIG, world.store.directory.parent, cast("Client", world.service), how, threading.Event())
+    runner.once()
+    assert runner.error is not None
+    world.adapter.breaks_after = 2
+    runner.once()
+    assert runner.error is not None
+    assert len(world.service.names) == 13  # and `a`, until its tombstone comes again
+    world.adapter.breaks_after = None
+    runner.once()
+    assert runner.error is None
+    assert set(world.service.names) == {"b", "c", "d"}
+    world.service.names |= {"old": CONFIG.name}
+    world.events.clear()
+    runner.once()
+    assert runner.error is None
+    assert world.events == []
+
+
+def test_who_finds_another_at_work_leaves_its_status(world: World) -> None:
+    runner = Runner(CONFIG, world.store.directory.parent, cast("Client", world.service), HOW, threading.Event())
+    with world.store.lock():
+        runner.once()
+    assert runner.error is not None
+    assert runner.error.passing
+    assert read(world.store.directory) is None
