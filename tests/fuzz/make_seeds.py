@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from PIL import Image
 from tests.fuzz.seeds import FOLDER
-from tests.fuzz.service import DIGEST, ENTRY, METHODS, REQUEST_ID, packed
+from tests.fuzz.service import DIGEST, ENTRY, METHODS, REQUEST_ID, packed, picture
 from tests.fuzz.texts import CATALOG
 from tests.unit.media.crafted import (
     ENCODINGS,
@@ -45,7 +45,18 @@ from imagewarden_server.api import paging
 from imagewarden_server.catalog.features import encode_features
 from imagewarden_server.matching.revisions import encode_revision
 from imagewarden_server.matching.types import LocalFeatures
-from imagewarden_server.media import ImageFormat
+from imagewarden_server.media import (
+    DRAWINGS,
+    EXTRACTOR,
+    GREYS,
+    ImageFormat,
+    Limits,
+    decode,
+    drawing,
+    extract,
+    grey,
+    render_logo,
+)
 
 Files = Mapping[str, bytes]
 
@@ -235,8 +246,8 @@ def api() -> Files:
     bank.policy.thresholds.add(signal=types.SIGNAL_TYPE_PDQ, threshold=20)
     entry = types.Entry(external_id="case-7", labels=["a"], metadata={"k": "v"}, expire_time=Timestamp(seconds=2**32))
     named = types.Entry(name=f"banks/abuse/entries/{ENTRY}", state=types.ENTRY_STATE_DISABLED, source="us")
-    picture = encoded(noise(24, 18), ImageFormat.JPEG)
-    check = pb.CheckImageRequest(image=picture, banks=["banks/abuse"], max_matches=3, context={"upload": "1"})
+    image = encoded(noise(24, 18), ImageFormat.JPEG)
+    check = pb.CheckImageRequest(image=image, banks=["banks/abuse"], max_matches=3, context={"upload": "1"})
     revision = encode_revision(CATALOG, 5)
     hashes = [
         banks.HashToAdd(type=types.SIGNAL_TYPE_PDQ, hex=_PDQ, quality=90, external_id="x", labels=["a"]),
@@ -255,7 +266,7 @@ def api() -> Files:
             requests=[check, pb.CheckImageRequest(image=b"x", at_least_revision=revision)]
         ),
         "StreamCheckImages": pb.StreamCheckImagesRequest(correlation_id="1", request=check),
-        "SearchSimilarImages": pb.SearchSimilarImagesRequest(image=picture, k=3, at_least_revision=revision),
+        "SearchSimilarImages": pb.SearchSimilarImagesRequest(image=image, k=3, at_least_revision=revision),
         "CreateBank": banks.CreateBankRequest(bank=bank, request_id=REQUEST_ID),
         "GetBank": banks.GetBankRequest(name="banks/abuse"),
         "ListBanks": banks.ListBanksRequest(page_size=2),
@@ -267,7 +278,7 @@ def api() -> Files:
         "AddHashes": banks.AddHashesRequest(bank="banks/abuse", hashes=hashes, request_id=REQUEST_ID),
         "ImportEntries": banks.ImportEntriesRequest(bank="banks/abuse", records=records),
         "ExportEntries": banks.ExportEntriesRequest(bank="banks/abuse"),
-        "AddImage": banks.AddImageRequest(bank="banks/abuse", image=picture, entry=entry),
+        "AddImage": banks.AddImageRequest(bank="banks/abuse", image=image, entry=entry),
         "RegisterLogo": banks.RegisterLogoRequest(bank="banks/logos", brand="B", images=[_SVG.encode()], entry=entry),
         "GetEntry": banks.GetEntryRequest(name=named.name),
         "ListEntries": listing,
@@ -301,7 +312,14 @@ def _imports() -> Files:
         requests[0].bank = bank
         return packed("ImportEntries", requests)
 
-    local = [banks.RecordFeatures(extractor="rootsift-1", data=features)]
+    local = [banks.RecordFeatures(extractor="another-1", data=features)]
+    shown = decode(picture(), Limits()).frames[0].small
+    drawn = render_logo(_SVG.encode(), Limits())[0]
+    kept = [
+        banks.RecordFeatures(extractor=name, data=encode_features(one))
+        for name, one in ((EXTRACTOR, extract(shown, keypoints=30)), (GREYS, grey(shown)))
+    ]
+    logo = [banks.RecordFeatures(extractor=DRAWINGS, data=encode_features(drawing(drawn)))]
     return {
         "ImportEntries-vectors": stream(
             "banks/abuse",
@@ -311,6 +329,10 @@ def _imports() -> Files:
         "ImportEntries-logos": stream(
             "banks/logos",
             [record(1, vectors=[vector(0, 1)], brand="B", thumbnail=b"png"), record(2, brand="B", features=local)],
+        ),
+        "ImportEntries-keypoints": stream("banks/abuse", [record(1, vectors=[vector(0, 1)], features=kept)]),
+        "ImportEntries-drawing": stream(
+            "banks/logos", [record(1, brand="B", vectors=[vector(0, 1)], features=[*kept, *logo])]
         ),
         "ImportEntries-removals": stream(
             "banks/abuse",

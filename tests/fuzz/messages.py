@@ -30,10 +30,13 @@ class Changer:
         words: texts that mean something to the service.
         pieces: bytes that do.
         special: see `Special`.
+        repair: puts checksums right in bytes that were changed.
     """
 
-    def __init__(self, words: Sequence[str], pieces: Sequence[bytes], special: Special) -> None:
-        self._words, self._pieces, self._special = words, pieces, special
+    def __init__(
+        self, words: Sequence[str], pieces: Sequence[bytes], special: Special, repair: Callable[[bytes], bytes]
+    ) -> None:
+        self._words, self._pieces, self._special, self._repair = words, pieces, special, repair
 
     def change(self, message: Message, chance: random.Random, flip: Flip, whole: Message | None = None) -> None:
         """Change one field of a message, or of one within it."""
@@ -102,7 +105,9 @@ class Changer:
 
     def _text(self, field: FieldDescriptor, old: Any, chance: random.Random, flip: Flip) -> Any:
         if field.type == FieldDescriptor.TYPE_BYTES:
-            return chance.choice(self._pieces) if chance.random() < 0.5 else flip(old or chance.choice(self._pieces))
+            if chance.random() < 0.3:
+                return chance.choice(self._pieces)
+            return self._repair(flip(old or chance.choice(self._pieces)))
         if chance.random() < 0.6:
             return chance.choice(self._words)
         if chance.random() < 0.05:

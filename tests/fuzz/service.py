@@ -13,6 +13,7 @@ import random
 import shutil
 import struct
 import tempfile
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.fuzz.messages import Changer
 from tests.fuzz.pictures import LIMITS
 from tests.fuzz.target import Flip, Target, said
 from tests.fuzz.texts import CATALOG
+from tests.unit.media.crafted import encoded, noise
 
 from imagewarden.v1 import audit_service_pb2, bank_service_pb2, moderation_service_pb2
 from imagewarden_server.api import paging
@@ -54,6 +56,7 @@ from imagewarden_server.matching.revisions import Follower, encode_revision
 from imagewarden_server.matching.similar import Similarity
 from imagewarden_server.matching.types import Action, BankKind, HashSignal, NewEntry, SignalType, VectorSpace
 from imagewarden_server.matching.window import Window
+from imagewarden_server.media import ImageFormat
 from imagewarden_server.telemetry import Metrics
 
 BANKS = {"abuse": BankKind.BANNED, "logos": BankKind.BRAND, "allowed": BankKind.ALLOWED}
@@ -108,6 +111,20 @@ class _Context:
     @staticmethod
     def invocation_metadata() -> tuple[tuple[str, str], ...]:
         return ()
+
+
+class _Patient(_Context):
+    """A call's that has time."""
+
+    @staticmethod
+    def time_remaining() -> float:
+        return 10.0
+
+
+@functools.cache
+def picture() -> bytes:
+    """A picture with keypoints, which a seed has too: what is changed of that seed is compared with it."""
+    return encoded(noise(160, 120), ImageFormat.JPEG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +216,26 @@ class World:
             raise
         finally:
             if (catalog.revision(), catalog.audit.head()) != before:
+                self._look_at_what_was_changed()
                 catalog.close()
                 self._open = self._opened()
 
-    async def _answers(self, method: MethodDescriptor, requests: Sequence[Message]) -> list[Message]:
+    def _look_at_what_was_changed(self) -> None:
+        """What a change left must end no check that meets it, nor the next start."""
+        method = METHODS["CheckImage"]
+        request = moderation_service_pb2.CheckImageRequest(image=picture(), exhaustive=True)
+        self._loop.run_until_complete(self._answers(method, [request], _Patient()))
+        open_index(self._scratch / "index", self._open.catalog)
+
+    async def _answers(
+        self, method: MethodDescriptor, requests: Sequence[Message], context: _Context | None = None
+    ) -> list[Message]:
         assert method.containing_service is not None
         handle: Callable[..., Any] = getattr(self._open.servicers[method.containing_service.full_name], method.name)
         given: Any = _stream(requests) if method.client_streaming else requests[0]
         if method.server_streaming:
-            return [answer async for answer in handle(given, _Context())]
-        return [await handle(given, _Context())]
+            return [answer async for answer in handle(given, context or _Context())]
+        return [await handle(given, context or _Context())]
 
 
 async def _stream(requests: Sequence[Message]) -> AsyncIterator[Message]:
@@ -276,8 +303,16 @@ def _revision(request: Message, chance: random.Random) -> str:
     return encode_revision(CATALOG, chance.choice((0, 1, 5, 2**31, 2**63, 2**64, 16**4_000)))
 
 
+def _repair(data: bytes) -> bytes:
+    """Local features with their checksum, so that what is wrong in them is met."""
+    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])) if data.startswith(b"IWLF") else data
+
+
 _CHANGER = Changer(
-    _WORDS, (_PIXEL, b"", b"no picture", DIGEST), {"page_token": _page_token, "at_least_revision": _revision}
+    _WORDS,
+    (_PIXEL, b"", b"no picture", DIGEST),
+    {"page_token": _page_token, "at_least_revision": _revision},
+    _repair,
 )
 
 

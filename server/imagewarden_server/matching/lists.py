@@ -33,7 +33,7 @@ _MOST_HASHES = 64
 _MOST_VIEWS = 1_024
 _MOST_DIMENSIONS = 8_192
 _MOST_FEATURES = 256
-_UNIT_TOLERANCE = 1e-2
+_UNIT_TOLERANCE = 5e-3
 _MOST_THUMBNAIL = 2**18
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STATES = frozenset({None, EntryState.ACTIVE, EntryState.DISABLED})
@@ -167,7 +167,10 @@ def _check_vectors(bank: Bank, entry: NewEntry) -> None:
         # A NaN compares False, and is refused with the rest.
         if not (np.abs(norms - 1.0) <= _UNIT_TOLERANCE).all():
             raise InvalidField("vectors", "one is not of norm 1")
-        if not (np.isfinite(signal.mean) and np.isfinite(signal.deviation) and signal.deviation > 0):
+        # As the index has them: what it refuses must never be in the catalogue, which would lead it nowhere.
+        with np.errstate(over="ignore", under="ignore"):
+            mean, deviation = np.float32(signal.mean), np.float32(signal.deviation)
+        if not (np.isfinite(mean) and np.isfinite(deviation) and deviation > 0):
             raise InvalidField(
                 "vectors", f"a scale of mean {signal.mean} and deviation {signal.deviation} scores nothing"
             )
