@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.http import metrics, value
-from tests.support.pictures import cropped, encoded, inset, opened
+from tests.support.pictures import cropped, encoded, exported, inset, opened, pasted
 from tests.support.processes import Host, Server, start_server
 
 import imagewarden as iw
@@ -166,14 +166,12 @@ def test_what_cannot_be_tried_is_refused(checked: iw.Client) -> None:
 
 
 def test_a_brands_threshold_is_tried_on_what_checks_measured(
-    checked: iw.Client, colour_logo: object, photographs: dict[str, bytes]
+    checked: iw.Client, colour_logo: Callable[[str], bytes], photographs: dict[str, bytes]
 ) -> None:
-    from tests.support.pictures import exported, pasted
-
     checked.create_bank("brands", "brand")
-    svg: bytes = colour_logo("spotify")  # type: ignore[operator]  # a fixture that makes logos
+    svg = colour_logo("spotify-icon")
     checked.register_logo("brands", "Acme", [svg])
-    scene = pasted(opened(photographs["acanthus-mollis"]), exported(svg), 0.4, (0.5, 0.5))
+    scene = pasted(opened(photographs["french-alpine-landscape"]), exported(svg), 0.15, (0.6, 0.5))
     data = encoded(scene, quality=90)
     answer = checked.check(data, banks=["brands"], exhaustive=True)
     (match,) = answer.matches
