@@ -314,7 +314,8 @@ def test_calls_at_once_are_limited(service: Service, admin: iw.Client) -> None:
     with grpc.insecure_channel(service.server.address) as channel:
         stream: Any = channel.stream_stream("/imagewarden.v1.ModerationService/StreamCheckImages")
         waiting = _Waiting()
-        answers = stream(waiting, metadata=(("authorization", f"Bearer {key}"),))
+        shown = (("authorization", f"Bearer {key}"),)
+        answers = stream(waiting, metadata=shown)
         deadline = time.monotonic() + 10
         refused_by: tuple[str, float | None] = ("", None)
         while time.monotonic() < deadline:
@@ -323,6 +324,8 @@ def test_calls_at_once_are_limited(service: Service, admin: iw.Client) -> None:
             except iw.ResourceExhausted as error:
                 refused_by = (error.reason, error.retry_after)
                 break
+            if not answers.is_active():  # a check was there first, and it was the stream that was one too many
+                answers = stream(waiting, metadata=shown)
             time.sleep(0.05)
         assert refused_by == ("RATE_LIMITED", 1.0), "a second call at once was let through"
         waiting.close()
