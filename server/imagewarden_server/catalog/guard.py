@@ -306,7 +306,7 @@ class Guard:
                     f"{sums.position.frames:,} were written"
                 )
         elif sums.position.frames and not log.position.frames:
-            said += f"; {self._log.name} is not there or cannot be read: only after an orderly stop it must not be"
+            said += f"; {self._log.name} is not there or cannot be read, which is as it must be after an orderly stop"
         if left:
             said += f"; or {self._sums.name} is: its last {left:,} bytes cannot be read"
         return said
