@@ -19,6 +19,7 @@ from imagewarden_server.matching.policy import Rest, complete
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, BankKind, HashSignal, NewEntry, SignalType
 from imagewarden_server.matching.walk import CheckRequest
+from imagewarden_server.matching.window import Window
 from imagewarden_server.media import Limits
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Service:
         self.index: IndexSet = open_index(folder / "index", self.catalog)[0]
         self.workers = CountingWorkers()
         self.decoder = DecoderProcesses(Limits(), processes=1)
+        self.window = Window(2**20)
         self.checker = Checker(
             catalog=self.catalog,
             index=self.index,
@@ -59,6 +61,7 @@ class Service:
             decoder=self.decoder,
             turns=Turns(60.0, 4),
             on_undecided=Action.REVIEW,
+            window=self.window,
         )
 
     def bank(

@@ -46,7 +46,7 @@ class Tried:
         deadline: monotonic seconds.
     """
 
-    thresholds: Mapping[SignalType, Threshold]
+    thresholds: Mapping[SignalType, Threshold] = field(default_factory=dict)
     entry: str | None = None
     new: NewEntry | None = None
     image: bytes | None = None
