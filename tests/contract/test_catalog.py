@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.dialects import sqlite
 
 from imagewarden_server.catalog import SqlCatalog
-from imagewarden_server.catalog.entries import list_query
 from imagewarden_server.matching.errors import (
     BankExists,
     BankNotEmpty,
@@ -168,25 +166,6 @@ def test_entries_are_found_by_key(catalog: SqlCatalog) -> None:
         entry.key: (entry.bank_id, entry.id) for entry in made[:2]
     }
     assert catalog.entries_by_key([]) == {}
-
-
-def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, path: Path) -> None:
-    make(catalog)
-    catalog.add_hashes("abuse", [hash_entry(number) for number in range(100)])
-    for only in (
-        EntryFilter(),
-        EntryFilter(external_id="x"),
-        EntryFilter(state=EntryState.ACTIVE),
-        EntryFilter(label="x"),
-        EntryFilter(quarantined=True),
-        EntryFilter(note="x"),
-    ):
-        query = list_query(1, after=5, only=only).limit(10)
-        sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
-        with sqlite3.connect(path) as connection:
-            plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
-        assert "USING INDEX entries_by_" in plan
-        assert "TEMP B-TREE" not in plan, f"{only}: {plan}"
 
 
 def test_errors_leave_nothing(catalog: SqlCatalog) -> None:

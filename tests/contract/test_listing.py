@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
 from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.catalog.entries import list_query
 from imagewarden_server.matching.listing import EntryFilter
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.ports import EntryPatch
@@ -16,8 +19,13 @@ from imagewarden_server.matching.types import BankKind, EntryState, HashSignal, 
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[SqlCatalog]:
-    opened = SqlCatalog.open(tmp_path / "catalog.sqlite3")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite3"
+
+
+@pytest.fixture
+def catalog(path: Path) -> Iterator[SqlCatalog]:
+    opened = SqlCatalog.open(path)
     opened.create_bank("abuse", BankKind.BANNED, policy=default_policy(BankKind.BANNED))
     yield opened
     opened.close()
@@ -49,3 +57,21 @@ def test_all_that_a_filter_asks_holds(catalog: SqlCatalog) -> None:
     assert found(note="junk", quarantined=True) == [2]
     assert found(label="a", quarantined=True, external_id="case-3") == [2]
     assert found(label="a", quarantined=True, external_id="case-1") == []
+
+
+def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, path: Path) -> None:
+    catalog.add_hashes("abuse", [picture(number, "") for number in range(100)])
+    for only in (
+        EntryFilter(),
+        EntryFilter(external_id="x"),
+        EntryFilter(state=EntryState.ACTIVE),
+        EntryFilter(label="x"),
+        EntryFilter(quarantined=True),
+        EntryFilter(note="x"),
+    ):
+        query = list_query(1, after=5, only=only).limit(10)
+        sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+        with sqlite3.connect(path) as connection:
+            plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
+        assert "USING INDEX entries_by_" in plan
+        assert "TEMP B-TREE" not in plan, f"{only}: {plan}"

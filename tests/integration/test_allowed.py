@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from tests.support.api import ALLOWED, EMBEDDING, LOCAL, MATCH, NO_MATCH, PDQ, SHA256, Api
 from tests.support.pictures import cropped, encoded, inset, opened
 from tests.support.processes import Host, Server, start_server
@@ -83,6 +84,31 @@ def test_it_never_clears_a_different_picture(api: Api, photographs: dict[str, by
         answer = api.check(encoded(picture, quality=90))
         assert (answer.verdict, answer.action) == (MATCH, types.ACTION_BLOCK), how
         assert not any(one.cleared_by for one in answer.matches), how
+
+
+def test_a_banned_picture_in_the_coarse_shape_of_an_allowed_one_is_not_cleared(
+    api: Api, more_photographs: list[bytes]
+) -> None:
+    """What an attacker would draw: the allowed picture blurred, for PDQ, and the details of the banned one upon it.
+
+    Where it is near enough to the allowed picture to be cleared, nothing of the banned one is to be seen.
+    """
+    banned, allowed = api.create_bank("abuse"), api.create_bank("cleared", ALLOWED)
+    fine, bad = (opened(more_photographs[place]).resize((512, 512)) for place in (0, 2))
+    api.add_image(allowed, encoded(fine, quality=95))
+    api.add_image(banned, encoded(bad, quality=95))
+    verdicts = []
+    for radius in (2, 4, 6, 8, 12, 16):
+        blur = ImageFilter.GaussianBlur(radius)
+        coarse, details = (
+            np.asarray(fine.filter(blur), float),
+            np.asarray(bad, float) - np.asarray(bad.filter(blur), float),
+        )
+        drawn = Image.fromarray(np.clip(coarse + 1.5 * details, 0, 255).astype(np.uint8))
+        answer = api.check(encoded(drawn, quality=92), exhaustive=True)
+        assert not any(one.cleared_by for one in answer.matches), radius
+        verdicts.append(answer.verdict)
+    assert verdicts[-1] == MATCH, "with enough of its details the banned picture is found"
 
 
 def test_what_was_cut_or_drawn_upon_is_banned_as_ever(api: Api, photographs: dict[str, bytes]) -> None:

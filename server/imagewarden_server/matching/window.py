@@ -25,6 +25,11 @@ _MOST_ENTRIES = 256
 _OVERHEAD = 700
 """Bytes that a picture takes beside its arrays: the digest, the object, the dictionary's place, the arrays' heads."""
 
+# Most of a busy server's checks end at a digest: they share these.
+_NO_ENTRIES = np.empty(0, np.int64)
+_NO_VALUES = np.empty((0, len(MEASURED)), np.float32)
+_NO_VECTORS = np.empty((0, 0), np.float32)
+
 _RAN = {"vector_search": SignalType.EMBEDDING, "local_search": SignalType.LOCAL}
 
 
@@ -86,13 +91,14 @@ class Window:
         return len(self._kept)
 
     def add(self, walk: Walk, sha256: bytes) -> None:
-        """Keep what a check had of a picture; one that was known from an earlier check keeps what that had."""
+        """Keep what a check had of a picture; where it had no look at the pixels, what an earlier one had."""
         if not self._room:
             return
         before = self._kept.pop(sha256, None)
         if before is not None:
             self._bytes -= before.nbytes
-        if before is not None and "recall" in walk.timings:
+        if before is not None and not walk.hashes:
+            # Known of an earlier check, or decided by its digest now: what was seen of the file's pixels stays true.
             kept = replace(before, time=self._now())
         else:
             kept = _kept(walk, sha256, self._now())
@@ -126,8 +132,8 @@ def _kept(walk: Walk, sha256: bytes, time: datetime) -> Kept:
         banks=frozenset(bank.key for bank in walk.scope.banks),
         hashes=tuple(walk.hashes),
         model=walk.whole[0] if walk.whole is not None else "",
-        vectors=walk.whole[1] if walk.whole is not None else np.empty((0, 0), np.float32),
+        vectors=walk.whole[1] if walk.whole is not None else _NO_VECTORS,
         ran=frozenset(ran),
-        entries=np.array([key for key, _ in measured], np.int64),
-        values=np.array([values for _, values in measured], np.float32).reshape(-1, len(MEASURED)),
+        entries=np.array([key for key, _ in measured], np.int64) if measured else _NO_ENTRIES,
+        values=np.array([values for _, values in measured], np.float32) if measured else _NO_VALUES,
     )

@@ -73,13 +73,19 @@ def test_a_file_is_kept_once_and_the_newest_comes_first() -> None:
     assert len(window) == 2
 
 
-def test_a_look_that_was_remembered_keeps_what_the_first_one_had() -> None:
-    window = Window(PLENTY, Clock())
+def test_a_check_that_had_no_look_keeps_what_the_one_before_had() -> None:
+    """It was remembered, or the file is banned by its digest by now; another look takes the place of the first."""
+    clock = Clock()
+    window = Window(PLENTY, clock)
     window.add(walk(), digest(1))
-    window.add(walk("recall", hashes=0), digest(1))
-    assert len(window.pictures()[0].hashes) == 8
-    window.add(walk(hashes=0), digest(1))
-    assert window.pictures()[0].hashes == (), "another look is what counts"
+    for stages in (("recall",), ()):
+        clock.now += timedelta(seconds=1)
+        window.add(walk(*stages, hashes=0), digest(1))
+        (kept,) = window.pictures()
+        assert (len(kept.hashes), kept.time) == (8, clock.now)
+    window.add(walk(hashes=16), digest(1))
+    assert len(window.pictures()[0].hashes) == 16
+    assert window.nbytes == window.pictures()[0].nbytes
 
 
 def test_the_memory_is_bounded_and_counted() -> None:
