@@ -116,7 +116,7 @@ def test_broken_records_are_told_and_hold_up_no_others(world: World) -> None:
         },
     )
     told = {(line["exchange"], line.get("record")): line["reason"] for line in first.events("refused")}
-    assert told["ncmec", "42-short"] == "<md5>: it has 3 characters, and a md5 hash has 32 hexadecimal digits"
+    assert "<md5>: it has 3 characters" in told["ncmec", "42-short"]
     assert "pdna cannot be compared" in told["ncmec", "42-only-pdna"]
     assert ("stopncii", "not hexadecimal") in told
     assert "not all of it is hexadecimal digits" in told["tat", "1"]

@@ -137,11 +137,6 @@ def world(tmp_path: Path) -> World:
     return World(Pages([["a", "b"], ["c"], ["-a", "d"]], events), Service(events), store, events)
 
 
-def error_of(runner: Runner) -> SyncError | None:
-    """Asked anew: a checker of types takes what was seen of an attribute for what it stays."""
-    return runner.error
-
-
 def test_a_checkpoint_comes_last(world: World) -> None:
     assert world.pull().run()
     assert world.events == [
@@ -284,6 +279,12 @@ def test_what_goes_wrong_is_kept_for_people(
     assert runner.error.passing is passing
 
 
+def failed(runner: Runner) -> bool:
+    """Run once; whether it failed."""
+    runner.once()
+    return runner.error is not None
+
+
 def test_what_was_asked_for_once_is_done_once_it_can_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """--full and --force outlast runs that fail, and are not done again."""
     adapters: list[Any] = [ConfigError("no credentials")]
@@ -299,20 +300,16 @@ def test_what_was_asked_for_once_is_done_once_it_can_be(world: World, monkeypatc
     world.service.names |= {f"old{number}": CONFIG.name for number in range(9)}
     how = dataclasses.replace(HOW, whole=True, force=True)
     runner = Runner(CONFIG, world.store.directory.parent, cast("Client", world.service), how, threading.Event())
-    runner.once()
-    assert error_of(runner) is not None
+    assert failed(runner)
     world.adapter.breaks_after = 2
-    runner.once()
-    assert error_of(runner) is not None
+    assert failed(runner)
     assert len(world.service.names) == 13  # and `a`, until its tombstone comes again
     world.adapter.breaks_after = None
-    runner.once()
-    assert error_of(runner) is None
+    assert not failed(runner)
     assert set(world.service.names) == {"b", "c", "d"}
     world.service.names |= {"old": CONFIG.name}
     world.events.clear()
-    runner.once()
-    assert error_of(runner) is None
+    assert not failed(runner)
     assert world.events == []
 
 
