@@ -280,6 +280,12 @@ def api() -> Files:
         "ExportEntries": banks.ExportEntriesRequest(bank="banks/abuse"),
         "AddImage": banks.AddImageRequest(bank="banks/abuse", image=image, entry=entry),
         "RegisterLogo": banks.RegisterLogoRequest(bank="banks/logos", brand="B", images=[_SVG.encode()], entry=entry),
+        "ReportMatch": pb.ReportMatchRequest(
+            entry=named.name, sha256=DIGEST.hex(), opinion=types.OPINION_FALSE_POSITIVE, note="x", request_id=REQUEST_ID
+        ),
+        "PreviewPolicy": banks.PreviewPolicyRequest(
+            bank="banks/abuse", thresholds=bank.policy.thresholds, hash=hashes[0], max_nearest=3
+        ),
         "GetEntry": banks.GetEntryRequest(name=named.name),
         "ListEntries": listing,
         "UpdateEntry": banks.UpdateEntryRequest(entry=named, update_mask=FieldMask(paths=["state", "source"])),

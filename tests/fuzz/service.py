@@ -147,6 +147,11 @@ class World:
         self._workers = Workers(2)
         self._decoder = DecoderProcesses(LIMITS, processes=1)
         atexit.register(self._decoder.close)
+        # Kept of one check, for previews; what inputs check is not, so that each finds the same.
+        self._window = Window(_ROOM)
+        self._open = self._opened(self._window)
+        self._look()
+        self._open.catalog.close()
         self._open = self._opened()
 
     def _make(self) -> None:
@@ -161,7 +166,7 @@ class World:
             connection.execute(text("UPDATE entries SET id = printf('%026d', key)"))
         catalog.close()
 
-    def _opened(self) -> _Open:
+    def _opened(self, window: Window | None = None) -> _Open:
         state = self._scratch / "state"
         shutil.rmtree(state, ignore_errors=True)
         shutil.copytree(self._kept, state)
@@ -176,7 +181,7 @@ class World:
             "decoder": self._decoder,
         }
         turns = Turns(_SECONDS, always=_AT_ONCE)
-        checker = Checker(index=index, turns=turns, on_undecided=Action.REVIEW, **parts)
+        checker = Checker(index=index, turns=turns, on_undecided=Action.REVIEW, window=window, **parts)
         kept, metrics = (catalog, follower, self._workers), Metrics()
         quarantiner = Quarantiner(catalog.reports, follower, self._workers, metrics)
         moderation = ModerationServicer(
@@ -191,7 +196,7 @@ class World:
         )
         enroller = Enroller(**parts)
         previewer = Previewer(
-            catalog=catalog, index=index, window=Window(_ROOM), enroller=enroller, workers=self._workers
+            catalog=catalog, index=index, window=self._window, enroller=enroller, workers=self._workers
         )
         banks = BankServicer(Administrator(*kept), enroller, Importer(*kept), previewer, catalog.id)
         audit = AuditServicer(catalog.audit, self._workers)
@@ -216,16 +221,15 @@ class World:
             raise
         finally:
             if (catalog.revision(), catalog.audit.head()) != before:
-                self._look_at_what_was_changed()
+                # What a change left must end no check that meets it, nor the next start.
+                self._look()
+                open_index(self._scratch / "index", catalog)
                 catalog.close()
                 self._open = self._opened()
 
-    def _look_at_what_was_changed(self) -> None:
-        """What a change left must end no check that meets it, nor the next start."""
-        method = METHODS["CheckImage"]
+    def _look(self) -> None:
         request = moderation_service_pb2.CheckImageRequest(image=picture(), exhaustive=True)
-        self._loop.run_until_complete(self._answers(method, [request], _Patient()))
-        open_index(self._scratch / "index", self._open.catalog)
+        self._loop.run_until_complete(self._answers(METHODS["CheckImage"], [request], _Patient()))
 
     async def _answers(
         self, method: MethodDescriptor, requests: Sequence[Message], context: _Context | None = None
