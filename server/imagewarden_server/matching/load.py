@@ -17,7 +17,7 @@ from imagewarden_server.matching.errors import Overloaded
 
 _FIRST_SECONDS = 0.1
 """What a look is taken for to cost before any has ended."""
-_WEIGHT = 0.1
+_WEIGHT = 0.05
 _LEAST_RETRY_SECONDS = 0.1
 
 
@@ -79,7 +79,8 @@ class Turns:
     """The pictures that are looked at now, or wait for it; of one event loop.
 
     What a new one would wait is known by how many there are and by how soon one after the other is done while there are
-    enough to keep all that works for them busy.
+    enough to keep all that works for them busy; and by how long those that are there have been, where that is more:
+    looks become slower from one moment to the next, and in a row the mean of all has half of its way behind it.
 
     Args:
         most_seconds: a picture that would wait longer is refused.
@@ -105,12 +106,14 @@ class Turns:
         self._chance = chance
         self._since = 0.0
         self._each = _FIRST_SECONDS
+        self._began = 0.0  # the sum of when those that run began
         self.running = 0
 
     @property
     def wait(self) -> float:
         """Seconds after which a picture that comes now would be done."""
-        return (self.running + 1) * self._each
+        age = self._clock() - self._began / self.running if self.running else 0.0
+        return max((self.running + 1) * self._each, 2 * age)
 
     @contextmanager
     def turn(self, until: float) -> Iterator[None]:
@@ -130,15 +133,16 @@ class Turns:
                 retry_after=retry_after,
             )
         self.running += 1
+        self._began += now
         if self.running == self._always:
             self._since = now
         try:
             yield
-        except BaseException:  # one that was given up, by its caller too, says nothing of how long a look takes
+            # One that was given up, by its caller too, says nothing of how long a look takes.
+            if self.running >= self._always:
+                ended = self._clock()
+                self._each += _WEIGHT * (ended - self._since - self._each)
+                self._since = ended
+        finally:
             self.running -= 1
-            raise
-        if self.running >= self._always:
-            now = self._clock()
-            self._each += _WEIGHT * (now - self._since - self._each)
-            self._since = now
-        self.running -= 1
+            self._began = self._began - now if self.running else 0.0

@@ -96,12 +96,38 @@ def test_as_many_as_keep_the_machine_busy_are_never_refused() -> None:
             pass
 
 
+def test_looks_that_are_slower_than_those_before_are_seen_by_how_long_they_have_been() -> None:
+    clock = Clock()
+    turns = Turns(3.0, 4, clock=clock)
+    looks(turns, clock, 150, 0.01, 4)
+    with contextlib.ExitStack() as running:
+        for _ in range(10):
+            running.enter_context(turns.turn(clock.now + 100))
+            clock.now += 0.2
+        # The first has been for 2 s, the last for 0.2 s: one that comes now would be done in as long as the first took.
+        assert turns.wait == pytest.approx(2 * 1.1)
+        clock.now += 0.5
+        with pytest.raises(Overloaded), turns.turn(clock.now + 100):
+            pass
+    assert turns.wait < 0.1
+
+
+def test_one_slow_look_among_many_does_not_keep_others_out() -> None:
+    clock = Clock()
+    turns = Turns(3.0, 4, clock=clock)
+    looks(turns, clock, 150, 0.01, 4)
+    with turns.turn(clock.now + 100), contextlib.ExitStack() as running:
+        clock.now += 5.0
+        for _ in range(6):
+            running.enter_context(turns.turn(clock.now + 100))
+
+
 def test_what_a_look_takes_is_learnt_anew_when_it_changes() -> None:
     clock = Clock()
     turns = Turns(3.0, 4, clock=clock)
-    looks(turns, clock, 50, 5.0, 4)
+    looks(turns, clock, 150, 5.0, 4)
     slow = turns.wait
-    looks(turns, clock, 50, 0.01, 4)
+    looks(turns, clock, 150, 0.01, 4)
     assert slow == pytest.approx(5.0, rel=0.02)
     assert turns.wait < 0.05
 
