@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -150,8 +151,8 @@ def test_a_person_may_say_no(service: FakeService, run: Run, tmp_path: Path, mon
 
 def test_nobody_is_asked_without_a_terminal_and_nothing_is_sent(service: FakeService, run: Run, tmp_path: Path) -> None:
     path = saved(MAKERS[Format.HASHES](later=False), tmp_path)
-    for arguments in ([path], ["-"]):
-        code, _, err = run("import", *arguments, "--bank", "abuse")
+    for file in (path, "-"):
+        code, _, err = run("import", file, "--bank", "abuse")
         assert code == 2
         assert "there is nobody to ask: give --dry-run" in err
     assert "contradict" in run("import", path, "--bank", "abuse", "--yes", "--dry-run")[2]
@@ -266,6 +267,29 @@ def test_standard_input_is_read_once(service: FakeService, run: Run, monkeypatch
     assert code == 2
     assert "damaged or cut off" in err
     assert "send the list again with" in err
+
+
+def test_a_pipe_is_read_once_too(
+    service: FakeService, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taker = Taker()
+    service.answer("ImportEntries", taker)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    for file in (pipe, "-"):
+        code, _, err = run("import", file, "--bank", "abuse")
+        assert (code, "can be read once only" in err) == (2, True)
+
+    def write() -> None:
+        pipe.write_text("".join(f"pdq {number:064x}\n" for number in range(5_000)))
+
+    for how, taken in (("--dry-run", taker.tried), ("--yes", taker.taken)):
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert run("import", pipe, "--bank", "abuse", how)[0] == 0
+        writer.join(10)
+        assert len(taken) == 5_000
 
 
 def test_json_is_an_object_for_each_refused_record_and_one_for_all(

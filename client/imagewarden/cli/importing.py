@@ -189,9 +189,9 @@ class ListWork:
     _by_line: bool = True
 
     def begin(self) -> dict[str, Any]:
-        """Its format, and why; standard input cannot be read twice."""
-        if self.file == "-":
-            return {"list": "standard input"}
+        """Its format, and why, where it can be read twice."""
+        if read_once(self.file):
+            return {"list": self.file}
         with self._opened() as found:
             return {"list": self.file, "format": found.format, "why": found.why}
 
@@ -227,7 +227,7 @@ class ListWork:
 
     def total(self) -> int | None:
         """The file's bytes."""
-        return None if self.file == "-" else Path(self.file).stat().st_size
+        return None if read_once(self.file) else Path(self.file).stat().st_size
 
     def place(self, number: int, line: int) -> str:
         """A line; in XML and JSON a record."""
@@ -279,6 +279,12 @@ class FolderWork:
         """A picture."""
         del line
         return f"picture {number}"
+
+
+def read_once(file: str) -> bool:
+    """Whether a list is standard input or a pipe, which can be read once."""
+    path = Path(file)
+    return file == "-" or (path.exists() and not (path.is_file() or path.is_dir()))
 
 
 def opener(

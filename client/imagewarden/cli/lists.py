@@ -17,7 +17,7 @@ import typer
 
 from imagewarden import Client, ImageWardenError, SignalType
 from imagewarden.cli.files import pictures
-from imagewarden.cli.importing import Bar, FolderWork, ListWork, Problem, Report, Tally, Work, opener
+from imagewarden.cli.importing import Bar, FolderWork, ListWork, Problem, Report, Tally, Work, opener, read_once
 from imagewarden.cli.output import EXIT_USE, fail, print_json, progress
 from imagewarden.cli.state import complete_bank, shared
 from imagewarden.cli.words import HashType
@@ -72,7 +72,7 @@ def import_list(
             if dry_run or not tally.changes:
                 raise typer.Exit(EXIT_USE if tally.refused else 0)
             typer.confirm(f"Bring them into {bank}?", abort=True, err=as_json)
-        elif file != "-":
+        elif not read_once(file):
             _read(work, file, shown=not as_json)
         tally = Tally(all_refused, print_json if as_json else _silent, number=start_at - 1)
         _bring_in(client, work, tally, again, shown=not as_json)
@@ -106,9 +106,11 @@ def _work(
 def _check(file: str, *, dry_run: bool, yes: bool, report: Path | None) -> None:
     if yes and dry_run:
         raise fail("--yes and --dry-run contradict each other")
-    if not (yes or dry_run) and (file == "-" or not sys.stdin.isatty()):
+    if not (yes or dry_run) and not sys.stdin.isatty():
         raise fail("there is nobody to ask: give --dry-run to see what would happen, and then --yes")
-    if report is not None and file != "-" and report.exists() and report.samefile(file):
+    if not (yes or dry_run) and read_once(file):
+        raise fail(f"{file} can be read once only, and so it is not tried first: give --dry-run or --yes")
+    if report is not None and not read_once(file) and report.exists() and report.samefile(file):
         raise fail("--report would overwrite the list")
 
 
@@ -177,7 +179,7 @@ def _stopped(work: Work, tally: Tally, again: list[str], begun: int) -> str:
         revision = f", as of revision {tally.revision}" if tally.revision else ""
         known = f"stopped: all up to {work.place(tally.number, 0)} is in force{revision}: {tally.sentence()}"
     number = ["--start-at", str(tally.number + 1)] if tally.number else []
-    if again[again.index("import") + 1] == "-":
+    if read_once(again[again.index("import") + 1]):
         return f"{known}\nsend the list again with {shlex.join([*number, '--yes'])}"
     return f"{known}\ngo on with: {shlex.join([*again, *number])}"
 
