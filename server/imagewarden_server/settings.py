@@ -1,4 +1,4 @@
-"""The server's settings: IMAGEWARDEN_ variables over a TOML file over defaults; frozen once read, and read again at SIGHUP."""
+"""The server's settings: IMAGEWARDEN_ variables over a TOML file over defaults; frozen, some read again at SIGHUP."""
 
 from __future__ import annotations
 
