@@ -110,7 +110,7 @@ def test_our_pdq_is_the_packages(record: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--part", "everything"], "no part everything; there are new, known, index, size, life, stages"),
+        (["--part", "everything"], "no part everything; there are new, known, index, size, life, lists, stages"),
         (["--model-base-path", "nowhere"], "imagewarden model export"),
         (["--images", "nowhere", "--part", "index"], "0 photographs in nowhere"),
     ],

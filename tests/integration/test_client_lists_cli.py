@@ -240,7 +240,12 @@ def test_control_c_says_what_is_in_force(service: FakeService, tmp_path: Path) -
     service.answer("ImportEntries", slow)
     arguments = ["--server", service.address, "import", str(path), "--bank", "abuse", "--yes"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "imagewarden", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "imagewarden", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What was started in the background of a shell ignores it, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- nothing that could deadlock
     )
     deadline = time.monotonic() + 30
     while not (tmp_path / "two answered").exists() and time.monotonic() < deadline:
