@@ -97,8 +97,9 @@ def test_servers_refuse_a_catalogue_with_one_flipped_bit_or_lose_nothing(
         (tmp_path / "server.log").unlink()
         shutil.rmtree(here)
     # Many bits stand for nothing: of pages that the log has anew, of records that others replace; none in the log does.
-    assert tally["flipped bits in catalogues refused"] >= max(1, damages // 8)
-    assert tally["catalogues restored by the command that was said"] == 3
+    refused = tally["flipped bits in catalogues refused"]
+    assert refused >= max(1, damages // 8)
+    assert tally["catalogues restored by the command that was said"] == min(3, refused)
     assert tally["crashes over flipped bits"] == 0
     assert tally["changes lost to flipped bits"] == 0
 
