@@ -231,7 +231,7 @@ def test_servers_killed_at_random_moments_lose_nothing(kills: int, tmp_path: Pat
                 for caller in range(CALLERS)
             ]
             futures = [callers.submit(one.run) for one in changers]
-            time.sleep(chance.uniform(0.0, 1.2))
+            time.sleep(chance.uniform(0.0, 0.7))
             server.kill()
             for future in futures:
                 future.result()
