@@ -43,7 +43,7 @@ def add_record(records: Any, number: int, value: EntryRecord) -> None:
     try:
         message.number = number
         _set(message, value)
-    except Exception:
+    except Exception:  # whatever it was, half a record must not be sent; raised again
         del records[-1]
         raise
 

@@ -248,6 +248,6 @@ def _written(out: Path | None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(out)
-    except BaseException:
+    except BaseException:  # Control-C too leaves no half of an export; raised again
         part.unlink(missing_ok=True)
         raise

@@ -110,7 +110,7 @@ def open_list(
         name, opened = str(getattr(file, "name", "")), file
     try:
         return HashList(opened, Settings(type, source, tuple(labels), name), known)
-    except BaseException:
+    except BaseException:  # what was opened here is closed whatever went wrong; raised again
         if opened is not file:
             opened.close()
         raise
