@@ -71,7 +71,7 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     rounds=2,
-    seconds=3.0,
+    seconds=1.0,
     callers=(1, 16),
     entries=(3, 1),
     vectors=(1_000, 10_000),
@@ -80,7 +80,7 @@ QUICK = Sizes(
     changing=(800, 20_000),
     catalogues=((100, 1_000), (400, 10_000)),
     size_checks=8,
-    started=50_000,
+    started=20_000,
     bans=10,
     pictures=(MEGAPIXEL, SMALL),
 )
