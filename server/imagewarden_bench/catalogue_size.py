@@ -15,8 +15,8 @@ from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden_bench.load import CHECK, closed
 from imagewarden_bench.pictures import MEGAPIXEL
 from imagewarden_bench.processes import made
-from imagewarden_bench.setting import Setting, check_request, model_host, product, spread, verdicts
-from imagewarden_eval.service import READY_SECONDS, Service, launched, patiently, server_arguments, wait_for_model
+from imagewarden_bench.setting import Setting, check_request, running, spread, verdicts
+from imagewarden_eval.service import READY_SECONDS, Service, patiently
 
 _REAL = 24
 _WARM_UP = 5
@@ -26,8 +26,8 @@ def measure(setting: Setting) -> dict[str, Any]:
     """Each size's p50 by one caller, and of each round its ratio to the smallest size's."""
     scratch = setting.folder("size")
     sizes = setting.sizes.catalogues
-    with model_host(setting, scratch) as address, ExitStack() as stack:
-        real = _real(setting, scratch / "real", address)
+    with ExitStack() as stack:
+        real = _real(setting, scratch / "real")
         services = []
         with setting.progress.task("catalogues by size", len(sizes)) as step:
             for pictures, hashes in sizes:
@@ -38,14 +38,8 @@ def measure(setting: Setting) -> dict[str, Any]:
                 begin = time.perf_counter()
                 made("grown", folder / "options.json")
                 built = time.perf_counter() - begin
-                begin = time.perf_counter()
-                arguments = server_arguments(folder, address)
-                ready = stack.enter_context(launched("the server", arguments, folder, "server"))
-                started = time.perf_counter() - begin
-                service = Service(ready["grpc"], address)
-                stack.callback(service.close)
-                wait_for_model(service, setting.pictures.file((320, 240)), READY_SECONDS)
-                services.append((pictures, hashes, built, started, service))
+                whole = stack.enter_context(running(setting, folder))
+                services.append((pictures, hashes, built, whole.start_seconds, whole.service))
                 step(1)
         rows = _rounds(setting, services)
     smallest = rows[0]["p50"]
@@ -66,10 +60,11 @@ def measure(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _real(setting: Setting, folder: Path, address: str) -> Path:
+def _real(setting: Setting, folder: Path) -> Path:
     """A state with a few real pictures in it."""
     folder.mkdir()
-    with product(setting, folder, address) as service:
+    with running(setting, folder) as whole:
+        service = whole.service
         service.client.create_bank("pictures", BankKind.BANNED)
         service.client.create_bank("hashes", BankKind.BANNED)
         with setting.progress.task("banning real pictures", _REAL) as step:

@@ -15,7 +15,7 @@ from imagewarden import BankKind, Hash, SignalType
 from imagewarden_bench.load import CHECK, Load, closed, posted
 from imagewarden_bench.pictures import MEGAPIXEL, SMALL, encoded
 from imagewarden_bench.processes import Contender
-from imagewarden_bench.setting import Setting, check_request, product, spread, verdicts
+from imagewarden_bench.setting import Setting, check_request, running, spread, verdicts
 from imagewarden_eval.service import Service
 from imagewarden_server import media
 
@@ -30,11 +30,11 @@ _MOST_SMALL_A_SECOND = 160
 def measure(setting: Setting) -> dict[str, Any]:
     """Checks a second, and each round's ratios."""
     scratch = setting.folder("known")
-    with product(setting, scratch) as service:
+    with running(setting, scratch) as whole:
         return {
-            "digest": _digests(setting, service),
-            "pdq": _pdq(setting, service, scratch),
-            "repeat": _repeats(setting, service),
+            "digest": _digests(setting, whole.service),
+            "pdq": _pdq(setting, whole.service, scratch),
+            "repeat": _repeats(setting, whole.service),
         }
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +13,8 @@ import numpy as np
 from imagewarden import BankKind, Client, Hash, SignalType, Verdict
 from imagewarden_bench.load import CHECK, closed
 from imagewarden_bench.pictures import MEGAPIXEL
-from imagewarden_bench.setting import Setting, check_request, model_host, spread, verdicts
-from imagewarden_eval.service import CALL_SECONDS, Service, launched, server_arguments, wait_for_model
+from imagewarden_bench.setting import Setting, check_request, running, spread, verdicts
+from imagewarden_eval.service import CALL_SECONDS, Service
 
 _A_CALL = 10_000
 _CALLERS = 16
@@ -27,38 +24,23 @@ _TRIES = 20
 def measure(setting: Setting) -> dict[str, Any]:
     """Seconds to start, from a snapshot and without; milliseconds from a ban's acknowledgement to its first match."""
     scratch = setting.folder("life")
-    with model_host(setting, scratch) as address:
-        with _server(setting, scratch, address) as (service, _):
-            imported = _import(setting, service)
-        with _server(setting, scratch, address) as (service, from_snapshot):
-            bans = _bans(setting, service)
-        for one in (scratch / "state" / "index").rglob("*"):
-            if one.is_file():
-                one.unlink()
-        with _server(setting, scratch, address) as (_, rebuilt):
-            pass
+    with running(setting, scratch) as first:
+        imported = _import(setting, first.service)
+    with running(setting, scratch) as from_snapshot:
+        bans = _bans(setting, from_snapshot.service)
+    for one in (scratch / "state" / "index").rglob("*"):
+        if one.is_file():
+            one.unlink()
+    with running(setting, scratch) as rebuilt:
+        pass
     return {
         "hashes": setting.sizes.started,
         "import_seconds": round(imported, 1),
         "hashes_imported_a_second": round(setting.sizes.started / imported),
-        "start_from_snapshot_seconds": round(from_snapshot, 2),
-        "start_by_rebuilding_seconds": round(rebuilt, 2),
+        "start_from_snapshot_seconds": round(from_snapshot.start_seconds, 2),
+        "start_by_rebuilding_seconds": round(rebuilt.start_seconds, 2),
         "bans": bans,
     }
-
-
-@contextmanager
-def _server(setting: Setting, scratch: Path, address: str) -> Iterator[tuple[Service, float]]:
-    """A server over the part's state, and the seconds until it was ready, the interpreter's start included."""
-    begin = time.perf_counter()
-    with launched("the server", server_arguments(scratch, address), scratch, "server") as ready:
-        took = time.perf_counter() - begin
-        service = Service(ready["grpc"], address)
-        try:
-            wait_for_model(service, setting.pictures.file((320, 240)))
-            yield service, took
-        finally:
-            service.close()
 
 
 def _import(setting: Setting, service: Service) -> float:

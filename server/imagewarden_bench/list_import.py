@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from imagewarden import BankKind, Client, Hash, SignalType
+from imagewarden import BankKind, Client, Hash, SignalType, Verdict
+from imagewarden_bench.new_pictures import fill
 from imagewarden_bench.pictures import MEGAPIXEL, SMALL
-from imagewarden_bench.setting import Setting, product
+from imagewarden_bench.setting import Setting, running
 from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.service import CALL_SECONDS, Service
 
@@ -26,8 +27,18 @@ _DIGEST_CALLS_A_SECOND = 20
 _IMPORT_SECONDS = 900.0
 
 
+class _Answer(NamedTuple):
+    """How long a check took, and what it said."""
+
+    seconds: float
+    verdict: Verdict
+
+
 def measure(setting: Setting) -> dict[str, Any]:
-    """Seconds of the import, and the checks' times with nothing beside and with the import beside."""
+    """Seconds of the import, and the checks' times with nothing beside and with the import beside.
+
+    There are banned pictures and logos, so that a new picture goes the whole road, and the model's passes with it.
+    """
     scratch = setting.folder("lists")
     count = setting.sizes.started
     file = scratch / "hashes.txt"
@@ -35,7 +46,9 @@ def measure(setting: Setting) -> dict[str, Any]:
     with file.open("w", encoding="ascii") as lines:
         for _ in range(count):
             lines.write(f"pdq {chance.bytes(32).hex()}\n")
-    with product(setting, scratch) as service:
+    with running(setting, scratch) as whole:
+        service = whole.service
+        fill(setting, service)
         for bank in (_BANK, _DIGESTS):
             service.client.create_bank(bank, BankKind.BANNED)
         with setting.progress.task("checks alone, then beside an import", 3) as step:
@@ -54,6 +67,8 @@ def measure(setting: Setting) -> dict[str, Any]:
         "hashes": count,
         "seconds": round(first, 1),
         "hashes_a_second": round(count / first),
+        "banned_pictures": setting.sizes.entries[0],
+        "logos": setting.sizes.entries[1],
         "again_seconds": round(again, 1),
         "checks": {"alone": alone, "beside": beside},
     }
@@ -94,37 +109,41 @@ def _checking(setting: Setting, service: Service) -> Iterator[Callable[[], dict[
     with Client(service.address, timeout=CALL_SECONDS) as client, ThreadPoolExecutor(2) as pool:
         client.add_hashes(_DIGESTS, [Hash(SignalType.SHA256, hashlib.sha256(known).hexdigest())])
         new = pool.submit(_new, setting, client, stop)
-        digests = pool.submit(_digests, client, known, stop)
+        digests = pool.submit(_known, client, known, stop)
         try:
             yield lambda: {"new": _told(new.result()), "digest": _told(digests.result())}
         finally:
             stop.set()
 
 
-def _new(setting: Setting, client: Client, stop: threading.Event) -> list[float]:
-    took: list[float] = []
+def _new(setting: Setting, client: Client, stop: threading.Event) -> list[_Answer]:
+    answers: list[_Answer] = []
     while not stop.is_set():
         for image in setting.pictures.files(8, MEGAPIXEL):
-            begin = time.perf_counter()
-            client.check(image)
-            took.append(time.perf_counter() - begin)
+            answers.append(_checked(client, image))
             if stop.is_set():
                 break
-    return took
+    return answers
 
 
-def _digests(client: Client, known: bytes, stop: threading.Event) -> list[float]:
-    took: list[float] = []
+def _known(client: Client, image: bytes, stop: threading.Event) -> list[_Answer]:
+    answers: list[_Answer] = []
     due = time.perf_counter()
     while not stop.is_set():
-        begin = time.perf_counter()
-        client.check(known)
-        took.append(time.perf_counter() - begin)
+        answers.append(_checked(client, image))
         due += 1 / _DIGEST_CALLS_A_SECOND
         stop.wait(max(0.0, due - time.perf_counter()))
-    return took
+    return answers
 
 
-def _told(took: Sequence[float]) -> dict[str, float]:
+def _checked(client: Client, image: bytes) -> _Answer:
+    begin = time.perf_counter()
+    verdict = client.check(image).verdict
+    return _Answer(time.perf_counter() - begin, verdict)
+
+
+def _told(answers: Sequence[_Answer]) -> dict[str, float]:
+    took = [one.seconds for one in answers]
     figures = {f"p{share}_ms": round(1e3 * float(np.percentile(took, share)), 1) for share in (50, 95, 99)}
-    return {"answers": len(took), **figures}
+    undecided = sum(one.verdict is Verdict.UNDECIDED for one in answers)
+    return {"answers": len(answers), "undecided": undecided, **figures}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from imagewarden import BankKind
 from imagewarden_bench.load import CHECK, PREDICT, Load, arriving, closed
 from imagewarden_bench.pictures import MEGAPIXEL, Pictures
-from imagewarden_bench.processes import Contender, processor_seconds, textbook_host
+from imagewarden_bench.processes import Contender, export_textbook, processor_seconds, textbook_host
 from imagewarden_bench.setting import Running, Setting, check_request, running, spread, verdicts
 from imagewarden_eval.service import Service, patiently
 from imagewarden_serving import npm
@@ -27,9 +29,13 @@ def measure(setting: Setting) -> dict[str, Any]:
     with (
         running(setting, scratch) as ours,
         Contender("model", setting.model_base_path, scratch / "bare.log") as bare,
-        textbook_host(scratch) as textbook,
+        # It is exported, which takes longest, while pictures are banned.
+        ThreadPoolExecutor(1) as pool,
+        ExitStack() as stack,
     ):
+        exported = pool.submit(export_textbook, scratch)
         fill(setting, ours.service)
+        textbook = stack.enter_context(textbook_host(exported.result(), scratch))
         limit = max(_SHAPES, key=lambda shape: _bare(bare, shape, sizes.seconds / 3)["a_second"])
         # The first answer of a model builds what later ones use.
         closed(textbook, PREDICT, [predict_request(setting.pictures) for _ in range(8)], 4, sizes.seconds)
@@ -82,8 +88,8 @@ def _logos(count: int, seed: int) -> list[tuple[str, bytes]]:
     return made
 
 
-def _bare(bare: Contender, shape: tuple[int, int], seconds: float) -> dict[str, float]:
-    return bare.tell(batch=shape[0], threads=shape[1], seconds=seconds)
+def _bare(bare: Contender, shape: tuple[int, int], seconds: float, *, bfloat16: bool = False) -> dict[str, float]:
+    return bare.tell(batch=shape[0], threads=shape[1], seconds=seconds, bfloat16=bfloat16)
 
 
 def _turn(
@@ -114,6 +120,8 @@ def _turn(
         found["pass_ms"] = _bare(bare, (1, 1), seconds / 2)["pass_ms"]
         limit_found = _bare(bare, limit, seconds / 2)
         found["bare"], found["bare_processor_ms"] = limit_found["a_second"], limit_found["processor_ms"]
+        if bare.said["bfloat16"]:
+            found["bare_bfloat16"] = _bare(bare, limit, seconds / 2, bfloat16=True)["a_second"]
 
     def text() -> None:
         requests = [predict_request(setting.pictures) for _ in range(_enough(found, seconds, callers))]
@@ -158,6 +166,9 @@ def _row(callers: int, found: list[dict[str, Any]]) -> dict[str, Any]:
     }
     for share in (50, 95, 99):
         row[f"p{share}_ms"] = spread([one.percentile(share / 100) for one in loads])
+    if all("bare_bfloat16" in one for one in found):
+        row["bare_bfloat16_a_second"] = spread([one["bare_bfloat16"] for one in found])
+        row["of_bare_bfloat16"] = spread([one["ours"].rate / one["bare_bfloat16"] for one in found])
     row["bare_pass_ms"] = spread([one["pass_ms"] for one in found])
     processor = {name: [one["processor_ms"][name] for one in found] for name in found[0]["processor_ms"]}
     processor["bare model"] = [one["bare_processor_ms"] for one in found]

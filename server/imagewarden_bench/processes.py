@@ -101,16 +101,25 @@ def made(kind: str, argument: Path) -> None:
         raise EvaluationError(f"`{kind}` of {argument} could not be made:\n{done.stderr[-2_000:]}")
 
 
-@contextmanager
-def textbook_host(scratch: Path) -> Iterator[str]:
-    """The address of a model host that serves the textbook model, in the way that ours is served.
+def export_textbook(scratch: Path) -> Path:
+    """Export the textbook model; the directory of its version.
 
     Raises:
-        EvaluationError: it could not be exported or served.
+        EvaluationError: it could not be exported.
     """
     folder = scratch / "textbook"
     folder.mkdir()
     made("textbook", folder)
+    return folder
+
+
+@contextmanager
+def textbook_host(folder: Path, scratch: Path) -> Iterator[str]:
+    """The address of a model host that serves the textbook model, in the way that ours is served.
+
+    Raises:
+        EvaluationError: it could not be served.
+    """
     arguments = ["model", "serve", "--model-name", "textbook", "--model-base-path", str(folder), "--port", "0"]
     with launched("the textbook's model host", arguments, scratch, "textbook") as ready:
         yield f"127.0.0.1:{ready['grpc_port']}"

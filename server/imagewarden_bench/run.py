@@ -7,6 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def run(options: Options) -> dict[str, Any]:
         seconds_a_turn=sizes.seconds,
     )
     record: dict[str, Any] = {"conditions": conditions}
-    with tempfile.TemporaryDirectory(prefix="imagewarden-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="imagewarden-bench-") as folder, ExitStack() as started:
         setting = Setting(
             sizes=sizes,
             seed=options.seed,
@@ -101,6 +102,7 @@ def run(options: Options) -> dict[str, Any]:
             scratch=Path(folder),
             pictures=Pictures(options.images, options.seed),
             progress=Progress(quiet=options.quiet),
+            started=started,
         )
         for place, part in enumerate(asked, 1):
             record[part] = PARTS[part](setting)

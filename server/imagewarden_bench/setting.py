@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from imagewarden.v1 import types_pb2 as types
 from imagewarden_bench.pictures import MEGAPIXEL, SMALL, Pictures
 from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.progress import Progress
-from imagewarden_eval.service import Service, launched, server_arguments, wait_for_model
+from imagewarden_eval.service import READY_SECONDS, Service, launched, server_arguments, wait_for_model
 
 _KNOWN_SHARE = 0.02
 
@@ -86,6 +88,14 @@ QUICK = Sizes(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A model host that runs: its address, a socket, and its process."""
+
+    address: str
+    pid: int
+
+
 @dataclass(frozen=True)
 class Setting:
     """One run's.
@@ -93,6 +103,7 @@ class Setting:
     Attributes:
         model_base_path: the directory of the model's versions.
         scratch: a folder of the run's own.
+        started: what is stopped when the run ends.
     """
 
     sizes: Sizes
@@ -101,12 +112,22 @@ class Setting:
     scratch: Path
     pictures: Pictures
     progress: Progress
+    started: ExitStack
 
     def folder(self, name: str) -> Path:
         """A new folder."""
         made = self.scratch / name
         made.mkdir()
         return made
+
+    @cached_property
+    def model(self) -> Host:
+        """The host of the product's model: one for all parts, started when the first of them asks for it."""
+        socket = self.scratch / "model.sock"
+        arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(self.model_base_path)]
+        arguments += ["--port", "0", "--exit-with-parent", "--grpc-socket-path", str(socket)]
+        ready = self.started.enter_context(launched("the model host", arguments, self.scratch, "host"))
+        return Host(f"unix:{socket}", ready["pid"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,54 +136,27 @@ class Running:
 
     Attributes:
         pids: by what they are: `server`, `model host`.
+        start_seconds: until it was ready, the interpreter's start included.
     """
 
     service: Service
     pids: Mapping[str, int]
-
-
-@contextmanager
-def model_host(setting: Setting, scratch: Path) -> Iterator[str]:
-    """A host of the product's model; its address, a socket."""
-    with _model_host(setting, scratch) as (address, _):
-        yield address
-
-
-@contextmanager
-def _model_host(setting: Setting, scratch: Path) -> Iterator[tuple[str, int]]:
-    socket = scratch / "model.sock"
-    arguments = ["model", "serve", "--model-name", "inception", "--model-base-path", str(setting.model_base_path)]
-    arguments += ["--port", "0", "--exit-with-parent", "--grpc-socket-path", str(socket)]
-    with launched("the model host", arguments, scratch, "host") as ready:
-        yield f"unix:{socket}", ready["pid"]
-
-
-@contextmanager
-def product(setting: Setting, scratch: Path, model_address: str | None = None) -> Iterator[Service]:
-    """A server over an empty state, with a model host of its own unless one is given, that has its model."""
-    if model_address is None:
-        with running(setting, scratch) as whole:
-            yield whole.service
-    else:
-        with _server(setting, scratch, model_address) as (service, _):
-            yield service
+    start_seconds: float
 
 
 @contextmanager
 def running(setting: Setting, scratch: Path) -> Iterator[Running]:
-    """A server over an empty state with a model host of its own, that has its model."""
-    with _model_host(setting, scratch) as (address, host), _server(setting, scratch, address) as (service, server):
-        yield Running(service, {"server": server, "model host": host})
-
-
-@contextmanager
-def _server(setting: Setting, scratch: Path, model_address: str) -> Iterator[tuple[Service, int]]:
+    """A server over the state in a folder, empty where there is none, that has its model."""
+    host = setting.model
     with ExitStack() as stack:
-        ready = stack.enter_context(launched("the server", server_arguments(scratch, model_address), scratch, "server"))
-        service = Service(ready["grpc"], model_address)
+        begin = time.perf_counter()
+        arguments = server_arguments(scratch, host.address)
+        ready = stack.enter_context(launched("the server", arguments, scratch, "server"))
+        took = time.perf_counter() - begin
+        service = Service(ready["grpc"], host.address)
         stack.callback(service.close)
-        wait_for_model(service, setting.pictures.file((320, 240)))
-        yield service, ready["pid"]
+        wait_for_model(service, setting.pictures.file((320, 240)), READY_SECONDS)
+        yield Running(service, {"server": ready["pid"], "model host": host.pid}, took)
 
 
 def check_request(image: bytes, banks: Sequence[str] = ()) -> bytes:

@@ -46,9 +46,9 @@ def _new(part: Record) -> Iterator[str]:
     yield "## New pictures\n"
     yield (
         f"JPEG files of one megapixel over gRPC, against {part['banned_pictures']} banned pictures and {part['logos']} "
-        f"logos. The bare model is run without a server, {limit['pictures_a_call']} pictures a call by "
-        f"{limit['threads']} threads, the best of what was tried; the textbook model is served by the same host and "
-        "asked with pixels that are decoded already.\n"
+        f"logos. The bare model is run without a server, in float32 as it is exported, {limit['pictures_a_call']} "
+        f"pictures a call by {limit['threads']} threads, the best of what was tried; the textbook model is served in "
+        "the same way as ours and asked with pixels that are decoded already.\n"
     )
     columns = [
         "callers",
@@ -74,6 +74,15 @@ def _new(part: Record) -> Iterator[str]:
         for one in part["by_callers"]
     ]
     yield table(columns, rows)
+    if all("of_bare_bfloat16" in one for one in part["by_callers"]):
+        yield "The model hosts compute in bfloat16 here. Of the bare model in bfloat16:\n"
+        yield table(
+            ["callers", "bare model in bfloat16/s", "of it"],
+            [
+                [one["callers"], _spread(one["bare_bfloat16_a_second"]), _spread(one["of_bare_bfloat16"])]
+                for one in part["by_callers"]
+            ],
+        )
     names = list(part["by_callers"][0]["processor_ms_a_picture"])
     yield "Processor time of a picture, ms: what is not the bare model's shares the cores with it.\n"
     yield table(
@@ -237,15 +246,15 @@ def _lists(part: Record) -> Iterator[str]:
     yield (
         f"`imagewarden import` of {part['hashes']:,} PDQ hashes into an empty bank took {part['seconds']:.0f} s "
         f"({part['hashes_a_second']:,} a second), and again, all there, {part['again_seconds']:.0f} s. Meanwhile one "
-        "caller checked new pictures of one megapixel, one after the other, and another a banned file, twenty times a "
-        "second:\n"
+        f"caller checked new pictures of one megapixel against {part['banned_pictures']} banned pictures and "
+        f"{part['logos']} logos, one after the other, and another a banned file, twenty times a second:\n"
     )
     rows = [
-        [name, when, one["answers"], *(f"{one[f'p{share}_ms']:,.0f}" for share in (50, 95, 99))]
+        [name, when, one["answers"], one["undecided"], *(f"{one[f'p{share}_ms']:,.0f}" for share in (50, 95, 99))]
         for name, key in (("new pictures", "new"), ("a banned file", "digest"))
         for when, one in (("no", part["checks"]["alone"][key]), ("yes", part["checks"]["beside"][key]))
     ]
-    yield table(["checks", "beside the import", "answers", "p50, ms", "p95, ms", "p99, ms"], rows)
+    yield table(["checks", "beside the import", "answers", "undecided", "p50, ms", "p95, ms", "p99, ms"], rows)
 
 
 def _stages(part: Record) -> Iterator[str]:

@@ -20,6 +20,7 @@ from imagewarden_serving.cli_common import INSTALL as _INSTALL
 from imagewarden_serving.cli_common import fail as _fail
 from imagewarden_serving.cli_common import load_tensorflow_quietly as _load_tensorflow_quietly
 from imagewarden_serving.cli_common import missing as _missing
+from imagewarden_serving.host.precision import Precision
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -189,6 +190,9 @@ def serve(
     ] = 0,
     tensorflow_intra_op_parallelism: Annotated[int, typer.Option(min=0, help="Threads within one operation.")] = 0,
     tensorflow_inter_op_parallelism: Annotated[int, typer.Option(min=0, help="Threads between operations.")] = 0,
+    mixed_precision: Annotated[
+        Precision, typer.Option(help="bfloat16 products: auto has them where the processor does.")
+    ] = Precision.AUTO,
     ready_file: Annotated[Path | None, typer.Option(help="Write the ports here as JSON once the host serves.")] = None,
     exit_with_parent: Annotated[
         bool, typer.Option("--exit-with-parent", help="Stop when the process that started this one is gone.")
@@ -238,9 +242,10 @@ def serve(
                 if monitoring_config_file is not None
                 else config.MonitoringConfig()
             ),
-            threads=servable.SessionThreads(
+            sessions=servable.SessionOptions(
                 tensorflow_intra_op_parallelism or tensorflow_session_parallelism,
                 tensorflow_inter_op_parallelism or tensorflow_session_parallelism,
+                mixed_precision.uses_bfloat16(),
             ),
             poll_seconds=file_system_poll_wait_seconds,
             ready_file=ready_file,

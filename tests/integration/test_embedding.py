@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tests.support.processes import start_host
 
 from imagewarden_server.embedding import TfServingEmbedder
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.types import VectorSpace
+from imagewarden_serving.host.precision import Precision
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
@@ -118,6 +120,30 @@ async def test_more_pictures_than_a_batch(embedder: TfServingEmbedder, pictures:
     assert found is not None
     assert len(found) == 34
     assert np.allclose(found, np.concatenate([found[:3]] * 12)[:34], atol=1e-4), "in the order they were given"
+
+
+async def test_hosts_of_both_precisions_say_the_same_of_a_picture(
+    model_base: Path, pictures: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """What one of them described is found by checks that another one describes."""
+    said = []
+    for precision in ("none", "bfloat16"):
+        scratch = tmp_path / precision
+        scratch.mkdir()
+        with start_host(model_base, scratch, "--mixed-precision", precision) as host:
+            made = TfServingEmbedder(host.address, "inception")
+            await made.start()
+            answer = await made.embed(pictures, ALL, 120)
+            await made.close()
+            assert ("in bfloat16" in host.log.read_text()) == (precision == "bfloat16")
+        said.append((answer.embedding, answer.regions, answer.logos, answer.semantic))
+    for exact, rounded in zip(*said, strict=True):
+        assert exact is not None
+        assert rounded is not None
+        cosines = (exact * rounded).sum(-1) / (np.linalg.norm(exact, axis=-1) * np.linalg.norm(rounded, axis=-1))
+        assert float(np.median(cosines)) > 0.998
+        if Precision.AUTO.uses_bfloat16():
+            assert not np.array_equal(exact, rounded)
 
 
 async def test_a_time_limit_that_cannot_be_kept(embedder: TfServingEmbedder, pictures: NDArray[np.uint8]) -> None:

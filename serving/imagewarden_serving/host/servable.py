@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
 
 from imagewarden_serving.host.errors import Code, HostError
 from imagewarden_serving.host.tensors import Array
@@ -74,7 +74,7 @@ class Servable(Protocol):
 class SavedModelServable:
     """A SavedModel in a TensorFlow session of its own."""
 
-    def __init__(self, name: str, version: int, path: Path, threads: SessionThreads) -> None:
+    def __init__(self, name: str, version: int, path: Path, options: SessionOptions) -> None:
         """Load it.
 
         Raises:
@@ -84,7 +84,7 @@ class SavedModelServable:
         self.version = version
         self._lock = threading.Lock()
         self._runners: OrderedDict[tuple[str, tuple[str, ...]], Callable[..., list[Array]]] = OrderedDict()
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=threads.config())
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=options.config())
         try:
             with self._session.graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(path))
@@ -136,17 +136,28 @@ class SavedModelServable:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionThreads:
-    """Threads of a session: within one operation, and between operations. 0 lets TensorFlow choose."""
+class SessionOptions:
+    """How a session computes.
+
+    Attributes:
+        intra_op: threads within one operation; 0 lets TensorFlow choose.
+        inter_op: threads between operations; 0 lets TensorFlow choose.
+        bfloat16: whether products take bfloat16: see `host.precision`.
+    """
 
     intra_op: int = 0
     inter_op: int = 0
+    bfloat16: bool = False
 
     def config(self) -> Any:
         """The session's ConfigProto."""
-        return tf.compat.v1.ConfigProto(
+        made = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=self.intra_op, inter_op_parallelism_threads=self.inter_op
         )
+        if self.bfloat16:
+            rewriting = made.graph_options.rewrite_options
+            rewriting.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+        return made
 
 
 def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:

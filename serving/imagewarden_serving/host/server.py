@@ -32,7 +32,7 @@ from imagewarden_serving.host.metrics import Metrics
 from imagewarden_serving.host.predict import Predictor
 from imagewarden_serving.host.replay import warm_up
 from imagewarden_serving.host.rest import RestApi, RestServer
-from imagewarden_serving.host.servable import SavedModelServable, Servable, SessionThreads
+from imagewarden_serving.host.servable import SavedModelServable, Servable, SessionOptions
 from imagewarden_serving.host.servicers import ModelServicer, PredictionServicer
 
 _LOG = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Options:
         grpc_socket_path: a Unix socket for gRPC, beside the port.
         batching: None runs each request alone.
         monitoring: where Prometheus reads, on the REST port.
-        threads: of TensorFlow's sessions.
+        sessions: how TensorFlow computes.
         poll_seconds: between two looks at the disk; 0 looks once, at the start.
         ready_file: where to write the ports once the host serves.
         exit_with_parent: whether to stop when the process that started this one is gone.
@@ -70,7 +70,7 @@ class Options:
     grpc_socket_path: Path | None = None
     batching: BatchingParameters | None = DEFAULT_BATCHING
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
-    threads: SessionThreads = field(default_factory=SessionThreads)
+    sessions: SessionOptions = field(default_factory=SessionOptions)
     poll_seconds: float = 1.0
     ready_file: Path | None = None
     exit_with_parent: bool = False
@@ -114,6 +114,11 @@ class ModelHost:
         """Refuse new calls, finish those under way, unload."""
         await self._health.enter_graceful_shutdown()
         await self._stack.aclose()
+
+    @property
+    def computes_in_bfloat16(self) -> bool:
+        """Whether its sessions' products are of bfloat16."""
+        return self._options.sessions.bfloat16
 
     def addresses(self) -> list[str]:
         """Where the host listens, for people."""
@@ -184,7 +189,7 @@ class ModelHost:
         """On the loading thread: load a version and warm it up."""
         status = "fail"
         try:
-            servable = SavedModelServable(name, version, path, self._options.threads)
+            servable = SavedModelServable(name, version, path, self._options.sessions)
             status = "success"
         finally:
             self.metrics.load_attempt_count.add(str(path), status)
@@ -293,7 +298,8 @@ def describe(host: ModelHost) -> str:
         f"{name} version {' and '.join(map(str, versions))}"
         for name, versions in sorted(host.manager.available().items())
     )
-    return f"Serving {models or 'no model'} at {', '.join(host.addresses())}"
+    precision = "in bfloat16 " if host.computes_in_bfloat16 else ""
+    return f"Serving {models or 'no model'} {precision}at {', '.join(host.addresses())}"
 
 
 __all__ = ["ConfigError", "HostError", "ModelHost", "Options", "Ports", "describe", "serve"]
