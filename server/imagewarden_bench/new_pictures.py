@@ -26,15 +26,15 @@ _LIKELY_RATE = 16.0
 def measure(setting: Setting) -> dict[str, Any]:
     """Throughput and latency by the number of callers, and each round's ratios."""
     sizes, scratch = setting.sizes, setting.folder("new")
-    with (
-        running(setting, scratch) as ours,
-        Contender("model", setting.model_base_path, scratch / "bare.log") as bare,
-        # It is exported, which takes longest, while pictures are banned.
-        ThreadPoolExecutor(1) as pool,
-        ExitStack() as stack,
-    ):
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        # What takes long to start does so while pictures are banned.
         exported = pool.submit(export_textbook, scratch)
+        started = pool.submit(
+            lambda: stack.enter_context(Contender("model", setting.model_base_path, scratch / "bare.log"))
+        )
+        ours = stack.enter_context(running(setting, scratch))
         fill(setting, ours.service)
+        bare = started.result()
         textbook = stack.enter_context(textbook_host(exported.result(), scratch))
         limit = max(_SHAPES, key=lambda shape: _bare(bare, shape, sizes.seconds / 3)["a_second"])
         # The first answer of a model builds what later ones use.

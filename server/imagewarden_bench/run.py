@@ -6,7 +6,8 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,18 +105,22 @@ def run(options: Options) -> dict[str, Any]:
             progress=Progress(quiet=options.quiet),
             started=started,
         )
-        for place, part in enumerate(asked, 1):
+        took: dict[str, float] = {}
+        for part in asked:
+            begin = time.monotonic()
             record[part] = PARTS[part](setting)
-            conditions["parts"] = _parts_text(asked, place)
+            took[part] = time.monotonic() - begin
+            conditions["parts"] = _parts_text(asked, took)
             report.write(options.out, record, tables.markdown(record))
             tables.plots(record, options.out)
     return record
 
 
-def _parts_text(asked: Sequence[str], done: int) -> str:
-    """What of a run is in its report, and what is still to come."""
-    left = asked[done:]
-    return ", ".join(asked[:done]) + (f"; not yet {', '.join(left)}" if left else "")
+def _parts_text(asked: Sequence[str], took: Mapping[str, float]) -> str:
+    """What of a run is in its report and how long that took, and what is still to come."""
+    left = [part for part in asked if part not in took]
+    done = ", ".join(f"{part} ({seconds:.0f} s)" for part, seconds in took.items())
+    return done + (f"; not yet {', '.join(left)}" if left else "")
 
 
 def _sizes(options: Options) -> Sizes:

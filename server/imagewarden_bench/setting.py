@@ -72,7 +72,7 @@ FULL = Sizes(
     pictures=((4000, 3000), MEGAPIXEL, SMALL),
 )
 QUICK = Sizes(
-    rounds=2,
+    rounds=1,
     seconds=1.0,
     callers=(1, 16),
     entries=(3, 1),

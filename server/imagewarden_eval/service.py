@@ -352,6 +352,6 @@ def wait_for_model(service: Service, image: bytes, seconds: float = 60.0) -> Non
         except ImageWardenError as error:
             if time.monotonic() > until:
                 raise ServiceError(f"the server has no model: {error}; look at the model host") from error
-            time.sleep(0.5)
+            time.sleep(0.1)
         else:
             return
