@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:50051"
     """Where gRPC listens: host:port (port 0: one that the system picks) or unix:PATH."""
     metrics_listen: str = "127.0.0.1:9464"
-    """Where /metrics, /healthz and /readyz answer over HTTP."""
+    """Where /metrics, /healthz and /readyz answer over HTTP, without a key."""
+    metrics_open: bool = False
+    """Whether metrics_listen may be elsewhere than on loopback: whoever reaches the port may read what is there."""
     state_dir: Path = Field(default_factory=default_state_dir)
     """Where the catalogue and the index snapshots are kept."""
     model_address: str = "127.0.0.1:8500"
@@ -153,6 +155,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"listen: other machines can reach {self.listen}, which needs {' and '.join(missing)}; make keys with "
                 "`imagewarden key create`, or listen on 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_closed(self) -> Settings:
+        if not is_loopback(self.metrics_listen) and not self.metrics_open:
+            raise ValueError(
+                f"metrics_listen: other machines can reach {self.metrics_listen}, where /metrics names every bank with "
+                "the number of its entries and asks for no key; listen on 127.0.0.1, with what scrapes beside it, or "
+                "set metrics_open = true (IMAGEWARDEN_METRICS_OPEN) where the network says who reaches the port"
             )
         return self
 

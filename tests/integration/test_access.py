@@ -28,6 +28,7 @@ from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.interceptors import chain
 from imagewarden_server.matching.load import Room
 from imagewarden_server.matching.visible import Banks
+from imagewarden_server.settings import load_settings
 from imagewarden_server.telemetry import Metrics
 
 KEYS = {"IMAGEWARDEN_REQUIRE_KEYS": "true"}
@@ -469,6 +470,18 @@ def test_other_machines_need_tls_and_keys(variables: dict[str, str], said: list[
         assert done.returncode == 2
         assert all(one in done.stderr for one in said), done.stderr
         assert not (tmp_path / "state").exists()
+
+
+def test_metrics_are_open_to_other_machines_only_where_it_is_said(tmp_path: Path) -> None:
+    for address in ("0.0.0.0:0", "[::]:0", "10.0.0.1:9464", "metrics.example:9464"):
+        arguments = ("--listen", "127.0.0.1:0", "--metrics-listen", address, "--state-dir", str(tmp_path / "state"))
+        done = command(*arguments, group="serve")
+        assert done.returncode == 2
+        for said in (address, "listen on 127.0.0.1", "metrics_open = true (IMAGEWARDEN_METRICS_OPEN)"):
+            assert said in done.stderr
+        assert not (tmp_path / "state").exists()
+        assert load_settings(metrics_listen=address, metrics_open=True).metrics_listen == address
+    assert not load_settings(metrics_listen="[::1]:0").metrics_open
 
 
 def test_the_command_shows_a_key_once(tmp_path: Path) -> None:
