@@ -93,6 +93,16 @@ def refused(call: Callable[[], object], kind: type[iw.ImageWardenError], reason:
     return caught.value
 
 
+def refusals(admin: iw.Client, key: str, wanted: int) -> list[iw.AuditEvent]:
+    """What a key was refused, once the audit log tells of so many refusals; they are written every few seconds."""
+    deadline = time.monotonic() + 15
+    while True:
+        found = [one for one in admin.list_audit_events(actor=key.split("_")[1]) if one.outcome != "OK"]
+        if sum(one.count for one in found) >= wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
 class Service:
     """A server that asks for keys, and clients of it."""
 
@@ -297,15 +307,19 @@ def test_a_check_of_all_banks_is_of_all_that_the_caller_may_see(service: Service
 
 
 def test_calls_a_second_are_limited_and_told_when_to_come_back(service: Service, admin: iw.Client) -> None:
-    del admin
-    client = service.client(service.key("--role", "checker", "--calls-per-second", "0.2"))
+    key = service.key("--role", "checker", "--calls-per-second", "0.2")
+    client = service.client(key)
     client.check(b"file 9")
     error = refused(lambda: client.check(b"file 9"), iw.ResourceExhausted, "RATE_LIMITED")
     assert error.retry_after is not None
     assert 3 < error.retry_after <= 5
-    batched = service.client(service.key("--role", "checker", "--calls-per-second", "2"))
-    answers = batched.check_batch([b"1", b"2", b"3", b"4"])
+    batch_key = service.key("--role", "checker", "--calls-per-second", "2")
+    answers = service.client(batch_key).check_batch([b"1", b"2", b"3", b"4"])
     assert sum(isinstance(one, iw.ResourceExhausted) and one.reason == "RATE_LIMITED" for one in answers) == 2
+    for limited, method, count in ((key, "CheckImage", 1), (batch_key, "BatchCheckImages", 2)):
+        events = refusals(admin, limited, count)
+        assert {(one.method, one.resource, one.outcome) for one in events} == {(method, "", "RATE_LIMITED")}
+        assert sum(one.count for one in events) == count
 
 
 def test_calls_at_once_are_limited(service: Service, admin: iw.Client) -> None:
@@ -541,15 +555,7 @@ def test_what_was_done_and_refused_is_told_to_auditors_only_of_their_banks(servi
     refused(lambda: service.client(key).delete_bank("acme-logos"), iw.PermissionDenied, "PERMISSION_DENIED")
     refused(lambda: service.client(None).get_bank("other"), iw.Unauthenticated, "UNAUTHENTICATED")
     changed = admin.update_bank("acme-logos", labels={"a": "b"})
-    id_ = key.split("_")[1]
-
-    def refusals() -> list[iw.AuditEvent]:
-        return [one for one in admin.list_audit_events(actor=id_) if one.outcome != "OK"]
-
-    deadline = time.monotonic() + 15
-    while len(refusals()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert {(one.method, one.resource, one.outcome) for one in refusals()} == {
+    assert {(one.method, one.resource, one.outcome) for one in refusals(admin, key, 2)} == {
         ("GetBank", "banks/other", "PERMISSION_DENIED"),
         ("DeleteBank", "", "PERMISSION_DENIED"),
     }

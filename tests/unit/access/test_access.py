@@ -200,12 +200,15 @@ def test_a_slow_rate_lets_one_call_through() -> None:
 
 
 def test_calls_at_once_are_bounded_and_given_back() -> None:
-    session = Session(Caller("k (x)", Role.CHECKER, ALL_BANKS), meter=Meter(None, 2))
+    noted: list[Refusal] = []
+    caller = Caller("k (x)", Role.CHECKER, ALL_BANKS)
+    session = Session(caller, "CheckImage", meter=Meter(None, 2), note=noted.append, request_id="r")
     session.enter()
     session.enter()
     with pytest.raises(RateLimited, match="2 at once") as caught:
         session.enter()
     assert caught.value.retry_after == 1.0
+    assert noted == [Refusal("k (x)", "CheckImage", "", "RATE_LIMITED", "r")]
     session.leave()
     session.enter()
     session.spend(1_000)
@@ -214,11 +217,14 @@ def test_calls_at_once_are_bounded_and_given_back() -> None:
 def test_the_sessions_of_one_key_share_its_limits_and_those_of_others_do_not() -> None:
     first, text = kept(dataclasses.replace(NEW, calls_per_second=1.0))
     second, other = kept(dataclasses.replace(NEW, calls_per_second=1.0))
-    authority = authority_of(Store(first, second))
+    noted: list[Refusal] = []
+    authority = authority_of(Store(first, second), noted)
     identify(authority, f"Bearer {text}").spend()
+    assert not noted
     with pytest.raises(RateLimited, match="has used up its calls") as caught:
         identify(authority, f"Bearer {text}").spend()
     assert 0 < caught.value.retry_after <= 1
+    assert noted == [Refusal(f"{first.id} (the forum's hook)", "CheckImage", "", "RATE_LIMITED", "r")]
     identify(authority, f"Bearer {other}").spend()
 
 
