@@ -423,6 +423,28 @@ def test_a_stream_ends_with_the_key_that_began_it(service: Service, admin: iw.Cl
     assert isinstance(answers["after"], iw.Unauthenticated)
 
 
+def test_an_export_ends_with_the_key_that_began_it(service: Service, admin: iw.Client) -> None:
+    """Of ten messages of 4 MiB: no more is on its way than what the connection holds while nobody reads."""
+    admin.create_bank("many", "banned")
+    png = b"\x89PNG\r\n\x1a\n" + bytes(250_000)
+    records = [
+        iw.EntryRecord((iw.RecordHash(iw.SignalType.SHA256, number.to_bytes(32, "big")),), thumbnail=png)
+        for number in range(160)
+    ]
+    assert sum(answer.added for answer in admin.import_entries("many", enumerate(records, 1))) == 160
+    key = service.key("--role", "moderator", "--calls-per-second", "0.1")
+    exported = service.client(key).export_entries("many")
+    came = [next(exported)]
+    done = command("revoke", key.split("_")[1], "--state-dir", str(service.state))
+    assert done.returncode == 0, done.stderr
+    time.sleep(1.2)
+    with pytest.raises(iw.Unauthenticated, match="no longer good"):
+        came.extend(exported)
+    assert len(came) < exported.entry_count == 160
+    assert {(one.method, one.outcome) for one in refusals(admin, key, 1)} == {("ExportEntries", "UNAUTHENTICATED")}
+    assert len(list(admin.export_entries("many"))) == 160
+
+
 def test_an_expired_key_is_refused(service: Service, admin: iw.Client) -> None:
     del admin
     id_, text, digest = new_key()
@@ -591,7 +613,7 @@ def test_the_record_is_verified_from_the_service_and_from_a_file(
     lines = file.read_text().splitlines()
     assert f"{len(lines)} events" in exported.stderr
     assert audit("verify", str(file), "--expect", kept).returncode == 0
-    listed = audit("list", "--method", "CreateBank", "--outcome", "OK", "--limit", "2")
+    listed = audit("list", "--method", "CreateBank", "--bank", "other", "--limit", "2")
     assert "banks/other" in listed.stdout
     changed = json.loads(lines[4])
     wounds = {

@@ -132,16 +132,24 @@ class Session:
         if self._meter is not None:
             self._meter.leave()
 
-    def spend(self, calls: int = 1) -> None:
-        """Count calls.
+    def go_on(self) -> None:
+        """Go on with a stream, which may be open for long; nothing is counted.
 
         Raises:
-            Unauthenticated: the key was good when the call began, and is no longer: a stream may be open for long.
-            RateLimited: the key's calls of this second are used up.
+            Unauthenticated: the key was good when the call began, and is no longer.
         """
         if not self._good():
             self._refused("", "UNAUTHENTICATED")
             raise Unauthenticated(f"{self.caller.name} is no longer good; show another key")
+
+    def spend(self, calls: int = 1) -> None:
+        """Count calls.
+
+        Raises:
+            Unauthenticated: as `go_on` does.
+            RateLimited: the key's calls of this second are used up.
+        """
+        self.go_on()
         wait = self._meter.spend(calls) if self._meter is not None else 0.0
         if self._meter is not None and wait:
             self._refused("", "RATE_LIMITED")

@@ -241,6 +241,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         async for answer in self._importer.give(
             bank_id, lambda page: lists.written(page, encode_revision(self._catalog_id, page.revision))
         ):
+            access.current().go_on()
             count += len(answer.records)
             logs.annotate(bank=bank_id, records=count)
             yield answer

@@ -314,9 +314,20 @@ def test_a_session_ends_with_its_key() -> None:
     authority = authority_of(store)
     session = identify(authority, f"Bearer {text}")
     session.spend()
+    session.go_on()
     store.keys[0] = dataclasses.replace(key, revoke_time=NOW)
     authority.refresh()
-    with pytest.raises(Unauthenticated, match="no longer good"):
+    for ask in (session.spend, session.go_on):
+        with pytest.raises(Unauthenticated, match="no longer good"):
+            ask()
+
+
+def test_to_go_on_with_a_stream_costs_no_call() -> None:
+    session = Session(Caller("k (x)", Role.BRAND, ALL_BANKS), meter=Meter(1.0, None, Clock()))
+    session.spend()
+    for _ in range(3):
+        session.go_on()
+    with pytest.raises(RateLimited):
         session.spend()
 
 
