@@ -18,11 +18,14 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from tests.support.errors import fails
 from tests.support.processes import Server, launch_server, start_server
 
 import imagewarden as iw
-from imagewarden.v1 import audit_service_pb2, bank_service_pb2, moderation_service_pb2
+from imagewarden.v1 import audit_service_pb2, bank_service_pb2, bank_service_pb2_grpc, moderation_service_pb2
+from imagewarden.v1 import types_pb2 as types
 from imagewarden_server.access import NewKey, Role, new_key
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.interceptors import chain
@@ -285,6 +288,46 @@ def test_a_brand_sees_and_changes_its_own_banks_only(service: Service, admin: iw
     ):
         refused(call, iw.PermissionDenied, "PERMISSION_DENIED")
     assert admin.get_bank("other").enabled
+
+
+def test_a_brand_makes_no_bank_block_and_switches_no_quarantine_off(service: Service, admin: iw.Client) -> None:
+    for bank in ("zeta-logos", "zeta-strict"):
+        admin.create_bank(bank, "brand")
+    admin.update_bank("zeta-strict", action="block", quarantine_flood=0)
+    key = service.key("--role", "brand", "--bank", "zeta-*")
+    brand = service.client(key)
+    whole = bank_service_pb2.UpdateBankRequest(
+        bank=types.Bank(name="banks/zeta-logos", policy=types.Policy(action=types.ACTION_BLOCK)),
+        update_mask=FieldMask(paths=["policy"]),
+    )
+    for call, said in (
+        (lambda: brand.update_bank("zeta-logos", action="block"), "policy.action to BLOCK"),
+        (lambda: brand.update_bank("zeta-logos", quarantine_flood=0), "policy.quarantine_flood to 0"),
+        (
+            lambda: brand.update_bank("zeta-logos", quarantine_false_positives=0, enabled=False),
+            "policy.quarantine_false_positives to 0",
+        ),
+        (lambda: brand.update_bank("zeta-strict", quarantine_false_positives=0), "false_positives to 0"),
+    ):
+        error = refused(call, iw.PermissionDenied, "PERMISSION_DENIED")
+        assert said in error.message
+        assert "ask a moderator or an admin" in error.message
+    with grpc.insecure_channel(service.server.address) as channel:
+        stub = bank_service_pb2_grpc.BankServiceStub(channel)
+        with fails() as failure:
+            stub.UpdateBank(whole, timeout=20, metadata=(("authorization", f"Bearer {key}"),))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    kept = admin.get_bank("zeta-logos")
+    assert (kept.policy.action, kept.policy.quarantine_flood, kept.enabled) == ("review", 100, True)
+    assert {(one.method, one.resource, one.outcome) for one in refusals(admin, key, 5)} == {
+        ("UpdateBank", f"banks/zeta-{name}", "PERMISSION_DENIED") for name in ("logos", "strict")
+    }
+    # What others have set stays while the brand changes the rest, and it may say it again.
+    strict = brand.update_bank("zeta-strict", thresholds=[iw.Threshold(iw.SignalType.LOCAL, 20)], display_name="Zeta")
+    assert (strict.bank.policy.action, strict.bank.policy.quarantine_flood) == ("block", 0)
+    assert brand.update_bank("zeta-strict", action="block", enabled=False).bank.policy.action == "block"
+    assert brand.update_bank("zeta-logos", action="note", quarantine_flood=50).bank.policy.action == "note"
+    assert admin.update_bank("zeta-logos", action="block", quarantine_flood=0).bank.policy.action == "block"
 
 
 def test_a_check_of_all_banks_is_of_all_that_the_caller_may_see(service: Service, admin: iw.Client) -> None:

@@ -65,7 +65,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 18
     """UNAUTHENTICATED. No key was shown, or none that is good."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 19
-    """PERMISSION_DENIED. The caller's role may not call this, or its key is not good for the bank. Metadata: `role` or `bank`."""
+    """PERMISSION_DENIED. The caller's role may not call this, or not change this so, or its key is not good for the bank.
+    Metadata: `role` or `bank`.
+    """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED, with RetryInfo. The caller's key has used up its calls."""
 
@@ -113,7 +115,9 @@ ERROR_REASON_NOT_SERVING: ErrorReason.ValueType  # 17
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 18
 """UNAUTHENTICATED. No key was shown, or none that is good."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 19
-"""PERMISSION_DENIED. The caller's role may not call this, or its key is not good for the bank. Metadata: `role` or `bank`."""
+"""PERMISSION_DENIED. The caller's role may not call this, or not change this so, or its key is not good for the bank.
+Metadata: `role` or `bank`.
+"""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED, with RetryInfo. The caller's key has used up its calls."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

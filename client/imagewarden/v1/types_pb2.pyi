@@ -393,7 +393,9 @@ class Policy(_message.Message):
     QUARANTINE_FALSE_POSITIVES_FIELD_NUMBER: _builtins.int
     QUARANTINE_FLOOD_FIELD_NUMBER: _builtins.int
     action: Global___Action.ValueType
-    """The action of a match. Default: BLOCK for BANNED, REVIEW for BRAND; ALLOWED banks have ALLOW."""
+    """The action of a match. Default: BLOCK for BANNED, REVIEW for BRAND; ALLOWED banks have ALLOW. Callers of the role brand
+    may not set BLOCK, nor 0 in the two fields of quarantine; PERMISSION_DENIED.
+    """
     enabled_ratio: _builtins.float
     """Of which part of all pictures the bank says something, 0 to 1; unset: 1, all. A picture is in it where the first 8
     bytes of SHA-256 over the bank's resource name and the 32 bytes of the picture's SHA-256, as a big-endian fraction of

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from imagewarden_server.access.meter import Meter
 from imagewarden_server.access.roles import METHODS, Role
 from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
-from imagewarden_server.matching.types import BankKind
+from imagewarden_server.matching.types import Action, BankKind, Policy
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 _BUSY_SECONDS = 1.0
+_QUARANTINE = ("quarantine_false_positives", "quarantine_flood")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,32 @@ class Session:
             raise PermissionDenied(
                 f"{self.caller.name} is a brand and may not change banks/{bank_id}, which is {kind.value.upper()}; "
                 "use a key of a moderator",
+                bank=f"banks/{bank_id}",
+            )
+
+    def permit_policy(self, bank_id: str, before: Policy, after: Policy | None) -> None:
+        """Let the caller give a bank another policy; what somebody else made BLOCK may stay so.
+
+        Args:
+            bank_id: the bank.
+            before: what is in force.
+            after: what is to be; None: the policy stays.
+
+        Raises:
+            PermissionDenied: a brand would have its bank block, or switch its quarantine off.
+        """
+        # Its logo is whatever its team says: with BLOCK a brand alone could have everybody's uploads refused.
+        if self.caller.role is not Role.BRAND or after is None:
+            return
+        off = [name for name in _QUARANTINE if getattr(before, name) and not getattr(after, name)]
+        denied = [f"policy.{name} to 0 (never)" for name in off]
+        if after.action is Action.BLOCK and before.action is not Action.BLOCK:
+            denied.insert(0, "policy.action to BLOCK")
+        if denied:
+            self._refused(f"banks/{bank_id}", "PERMISSION_DENIED")
+            raise PermissionDenied(
+                f"{self.caller.name} is a brand and may not set {' and '.join(denied)} in banks/{bank_id}; ask a "
+                "moderator or an admin, who may",
                 bank=f"banks/{bank_id}",
             )
 

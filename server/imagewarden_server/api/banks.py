@@ -90,6 +90,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         current = await self._administrator.get_bank(bank_id)
         access.current().permit_kind(bank_id, current.kind)
         patch = bank_patch(current, request.bank, request.update_mask)
+        access.current().permit_policy(bank_id, current.policy, patch.policy)
         written = await self._administrator.update_bank(bank_id, patch, once=once(request))
         return pb.UpdateBankResponse(bank=policies.bank(written.value), revision=self._token(written.revision))
 

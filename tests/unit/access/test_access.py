@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from imagewarden_server.access.refusals import Refusals as Gathering
 from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditEvent, AuditQuery
 from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
+from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.ports import Page
-from imagewarden_server.matching.types import BankKind
+from imagewarden_server.matching.types import Action, BankKind
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -338,3 +340,39 @@ def test_a_brand_changes_banks_of_brands_alone() -> None:
         with pytest.raises(PermissionDenied, match="use a key of a moderator"):
             brand.permit_kind("abuse", kind)
         Session(Caller("k (x)", Role.MODERATOR, ALL_BANKS)).permit_kind("abuse", kind)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {"action": Action.BLOCK}, "policy.action to BLOCK in banks/acme"),
+        ({"action": Action.NOTE}, {"action": Action.BLOCK}, "policy.action to BLOCK in banks/acme"),
+        ({}, {"quarantine_false_positives": 0}, r"policy.quarantine_false_positives to 0 \(never\) in banks/acme"),
+        ({}, {"quarantine_flood": 0}, r"policy.quarantine_flood to 0 \(never\) in banks/acme"),
+        ({"action": Action.BLOCK}, {"quarantine_flood": 0}, r"set policy.quarantine_flood to 0 \(never\) in"),
+        ({}, {"action": Action.BLOCK, "quarantine_flood": 0}, r"BLOCK and policy.quarantine_flood to 0 \(never\) in"),
+    ],
+)
+def test_a_brand_has_its_bank_neither_block_nor_be_without_quarantine(
+    before: dict[str, Any], after: dict[str, Any], said: str
+) -> None:
+    noted: list[Refusal] = []
+    old = dataclasses.replace(default_policy(BankKind.BRAND), **before)
+    new = dataclasses.replace(old, **after)
+    brand = Session(Caller("k (x)", Role.BRAND, ALL_BANKS), "UpdateBank", note=noted.append, request_id="r")
+    with pytest.raises(PermissionDenied, match=f"{said}.*moderator or an admin") as caught:
+        brand.permit_policy("acme", old, new)
+    assert caught.value.metadata == {"bank": "banks/acme"}
+    assert noted == [Refusal("k (x)", "UpdateBank", "banks/acme", "PERMISSION_DENIED", "r")]
+    for role in (Role.MODERATOR, Role.ADMIN):
+        Session(Caller("k (x)", role, ALL_BANKS)).permit_policy("acme", old, new)
+
+
+def test_what_others_made_block_stays_so_while_a_brand_changes_the_rest() -> None:
+    brand = Session(Caller("k (x)", Role.BRAND, ALL_BANKS))
+    usual = default_policy(BankKind.BRAND)
+    strict = dataclasses.replace(usual, action=Action.BLOCK, quarantine_false_positives=0, quarantine_flood=0)
+    brand.permit_policy("acme", strict, None)
+    brand.permit_policy("acme", strict, dataclasses.replace(strict, enabled_ratio=0.5))
+    brand.permit_policy("acme", strict, usual)
+    brand.permit_policy("acme", usual, dataclasses.replace(usual, action=Action.NOTE, quarantine_flood=1))
