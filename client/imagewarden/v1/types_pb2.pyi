@@ -360,9 +360,10 @@ class SignalThreshold(_message.Message):
     threshold: _builtins.float
     """PDQ: the largest Hamming distance that matches, 0 to 256. EMBEDDING: the smallest score that matches: of BANNED and
     ALLOWED banks how much greater the cosine similarity is than that of the ordinary pictures most alike, -2 to 2; of
-    BRAND banks how many standard deviations above pictures without the logo. LOCAL: the smallest number of inliers
-    that matches; they count less where they are few for what the pictures share, more where the pixels agree, and of a
-    logo more where its drawing fits. COMBINED: the smallest score that matches, 0 to 1. Not read for digests: equal or not.
+    BRAND banks how many standard deviations above pictures without the logo, -100 to 100. LOCAL: the smallest number of
+    inliers that matches, 0 to 1,000; they count less where they are few for what the pictures share, more where the
+    pixels agree, and of a logo more where its drawing fits. COMBINED: the smallest score that matches, 0 to 1. Digests
+    are equal or not: 0.
     """
     disabled: _builtins.bool
     """True: the signal is not compared for this bank."""

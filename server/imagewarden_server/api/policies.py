@@ -15,15 +15,15 @@ _POLICY_ACTIONS = {
     BankKind.BRAND: frozenset({Action.NOTE, Action.REVIEW, Action.BLOCK}),
     BankKind.ALLOWED: frozenset({Action.ALLOW}),
 }
-# What a threshold may be, by signal; digests are equal or not. An embedding's score is a similarity, or for logos a
-# number of standard deviations.
+# What a threshold may be, by signal; digests are equal or not. An embedding's score is how much greater a similarity is
+# than another one, or for logos a number of standard deviations.
 _DIGEST_RANGE = (0.0, 0.0)
 _RANGES: Mapping[SignalType, tuple[float, float]] = {
     SignalType.SHA256: _DIGEST_RANGE,
     SignalType.SHA1: _DIGEST_RANGE,
     SignalType.MD5: _DIGEST_RANGE,
     SignalType.PDQ: (0.0, 256.0),
-    SignalType.EMBEDDING: (-1.0, 1.0),
+    SignalType.EMBEDDING: (-2.0, 2.0),
     SignalType.LOCAL: (0.0, 1_000.0),
     SignalType.COMBINED: (0.0, 1.0),
 }
