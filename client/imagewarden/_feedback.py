@@ -24,7 +24,7 @@ def report_match(
 ) -> Call[t.EntryChange]:
     """Say what was found of a match; answers the entry with its reports counted.
 
-    One report counts for an entry, a picture and a reporter: a later one takes the place of the earlier.
+    One report is kept for an entry, a picture and a reporter: a later one takes the place of the earlier.
 
     Args:
         entry: the one that matched, as `x/y` or `banks/x/entries/y`.

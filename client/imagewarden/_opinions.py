@@ -10,7 +10,7 @@ from imagewarden._enums import Opinion, QuarantineReason
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """How many pictures people reported with each opinion of a match."""
+    """How many pictures people reported with each opinion: each once for an opinion, however many people have it."""
 
     confirmed: int = 0
     false_positives: int = 0

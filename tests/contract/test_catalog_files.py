@@ -141,16 +141,21 @@ class TestLost:
         self.refused(path, "restore")
 
 
-def first_schema(path: Path) -> None:
-    """A catalogue as the first version left it: an entry that is live, one that was disabled, and the change of it."""
+def empty_schema(path: Path, revision: str) -> None:
+    """A catalogue of an older version, without anything in it."""
     path.parent.mkdir()
     config = Config()
     config.set_main_option("script_location", "imagewarden_server.catalog:migrations")
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
     engine.dispose()
+
+
+def first_schema(path: Path) -> None:
+    """A catalogue as the first version left it: an entry that is live, one that was disabled, and the change of it."""
+    empty_schema(path, "0001")
     detail = {
         "hashes_out": [[2, 1, "pdq", "22" * 32]],
         "vectors_out": [[2, 1, "copy", "model"]],
@@ -211,6 +216,34 @@ class TestMigrated:
         catalog = SqlCatalog.open(path)
         default = default_policy(BankKind.BANNED).thresholds[SignalType.EMBEDDING]
         assert catalog.get_bank("abuse").policy.thresholds[SignalType.EMBEDDING] == default
+        catalog.close()
+
+    def test_what_was_forgiven_is_no_more_than_the_pictures_that_were_reported(self, path: Path) -> None:
+        """It was counted in reports: of the first entry three people's of one picture, of the second three pictures."""
+        empty_schema(path, "0005")
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE catalog_meta SET value = ?", (ID,))
+            database.execute(
+                "INSERT INTO banks (key, id, kind, display_name, action, thresholds, enabled, labels, keep_images, "
+                "create_time, update_time) VALUES (1, 'abuse', 'banned', '', 4, '{}', 1, '{}', 0, 5, 5)"
+            )
+            for key, forgiven in ((1, 3), (2, 2), (3, 0)):
+                database.execute(
+                    "INSERT INTO entries (key, id, bank_key, external_id, labels, metadata, source, brand, state, "
+                    "create_time, update_time, forgiven) VALUES (?, ?, 1, '', '[]', '{}', '', '', 'active', 5, 5, ?)",
+                    (key, f"e{key}", forgiven),
+                )
+                for number, who in enumerate(("anna", "ben", "cleo")):
+                    picture = bytes([0 if key == 1 else number]) * 32
+                    database.execute(
+                        "INSERT INTO match_reports (entry_key, bank_key, sha256, reporter, opinion, note, time) "
+                        "VALUES (?, 1, ?, ?, 'false_positive', '', 5)",
+                        (key, picture, who),
+                    )
+        catalog = SqlCatalog.open(path)
+        found = {entry.id: entry for entry in catalog.list_entries("abuse").items}
+        assert {name: entry.forgiven for name, entry in found.items()} == {"e1": 1, "e2": 2, "e3": 0}
+        assert {name: entry.feedback.false_positives for name, entry in found.items()} == {"e1": 1, "e2": 3, "e3": 3}
         catalog.close()
 
     @pytest.mark.parametrize("old", [True, False])

@@ -180,7 +180,7 @@ def test_false_positives_quarantine_an_entry_at_its_banks_number(desk: Desk) -> 
     answered = desk.report("a", entry, number=6)
     assert answered.quarantine is not None
     assert answered.quarantine.reason is QuarantineReason.FALSE_POSITIVES
-    assert "4 false positives and 1 confirmations were reported" in answered.quarantine.message
+    assert "4 pictures were reported as false positives and 1 as confirmed" in answered.quarantine.message
     assert desk.catalog.revision() == before + 1, "checks see it: it is a change"
     assert desk.service.check(FILE).action is Action.REVIEW
     assert desk.counts.quarantines == [("a", QuarantineReason.FALSE_POSITIVES)]
@@ -198,7 +198,7 @@ def test_the_event_is_the_servers_own_with_the_numbers(desk: Desk) -> None:
     assert event.revision
     assert json.loads(event.before)["quarantine"] is None
     said = json.loads(event.after)["quarantine"]
-    assert said.startswith("false_positives: 1 false positives and 0 confirmations were reported")
+    assert said.startswith("false_positives: 1 pictures were reported as false positives and 0 as confirmed")
     report = desk.catalog.audit.events(AuditQuery(newest_first=True)).items[1]
     assert (report.actor, report.method) == ("k1 (anna)", "ReportMatch")
 
@@ -221,6 +221,17 @@ def test_a_bank_may_never_quarantine(desk: Desk) -> None:
     desk.service.bank("a", quarantine_false_positives=0)
     entry = desk.ban("a")
     for number in range(20):
+def test_colleagues_who_report_one_picture_are_one_false_positive(desk: Desk) -> None:
+    desk.service.bank("a", quarantine_false_positives=2)
+    entry = desk.ban("a")
+    for who in ("k1 (anna)", "k2 (ben)", "k3 (cleo)"):
+        assert desk.report("a", entry, number=1, who=who).quarantine is None
+    held = desk.report("a", entry, number=2, who="k2 (ben)").quarantine
+    assert held is not None
+    assert held.message.startswith("2 pictures were reported as false positives and 0 as confirmed")
+    assert desk.release("a", entry).forgiven == 2
+
+
         assert desk.report("a", entry, number=number).quarantine is None
 
 

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, event
 
-from imagewarden_server.catalog import SqlCatalog
+from imagewarden_server.catalog import SqlCatalog, tallies
+from imagewarden_server.catalog.tables import match_reports
 from imagewarden_server.matching import actor
 from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditQuery
@@ -91,6 +93,21 @@ def test_one_report_counts_for_an_entry_a_picture_and_a_reporter(catalog: SqlCat
     assert catalog.list_entries("abuse").items[0].reports == (), "one entry's reports are read for one entry alone"
 
 
+def test_a_picture_counts_once_for_an_opinion_however_many_have_it(catalog: SqlCatalog) -> None:
+    entry, other = add(catalog, 1), add(catalog, 2)
+    for who in ("k1 (anna)", "k2 (ben)", "k3 (cleo)"):
+        assert report(catalog, entry, FALSE, who=who) == Feedback(0, 1, 0)
+    assert report(catalog, entry, CONFIRMED, who="k3 (cleo)") == Feedback(1, 1, 0), "they disagree: once for each"
+    assert report(catalog, entry, CONFIRMED, who="k4 (dan)") == Feedback(1, 1, 0)
+    assert report(catalog, entry, FALSE, SECOND, who="k2 (ben)") == Feedback(1, 2, 0)
+    report(catalog, other, FALSE)
+    assert [one.feedback for one in catalog.list_entries("abuse").items] == [Feedback(1, 2, 0), Feedback(0, 1, 0)]
+    assert catalog.get_bank("abuse").feedback == Feedback(1, 3, 0), "a picture of each of its entries"
+    report(catalog, entry, CONFIRMED, who="k1 (anna)")
+    assert report(catalog, entry, CONFIRMED, who="k2 (ben)") == Feedback(1, 1, 0), "all changed their mind"
+    assert len(catalog.get_entry("abuse", entry.id).reports) == 5, "and each is on record"
+
+
 def test_a_repeat_counts_once_and_with_other_content_is_refused(catalog: SqlCatalog) -> None:
     entry = add(catalog)
     once = Idempotency("6e1f2a34-0000-4000-8000-000000000001", b"content")
@@ -140,12 +157,20 @@ def test_reports_go_with_their_entry_and_their_bank(catalog: SqlCatalog, path: P
 
 
 def test_counting_reads_an_index_and_no_table(catalog: SqlCatalog, path: Path) -> None:
+    """Of a bank, which may have very many, an index that has all of it, in its order."""
     report(catalog, add(catalog))
+    asked: list[str] = []
+    with create_engine(f"sqlite:///{path}").connect() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *said: asked.append(said[2]))
+        for column in (match_reports.c.bank_key, match_reports.c.entry_key):
+            assert tallies.feedback_by(connection, column, [1]) == {1: Feedback(0, 1, 0)}
     with sqlite3.connect(path) as connection:
-        for column in ("bank_key", "entry_key"):
-            query = f"SELECT {column}, opinion, count(*) FROM match_reports WHERE {column} IN (1) GROUP BY 1, 2"  # noqa: S608 -- of this test
-            plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
-            assert "SEARCH match_reports USING" in plan, plan
+        of_bank, of_entry = (
+            " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", (1,))) for query in asked
+        )
+    assert "SEARCH match_reports USING" in of_entry, of_entry
+    assert "SEARCH match_reports USING COVERING INDEX match_reports_by_bank" in of_bank, of_bank
+    assert of_bank.count("TEMP B-TREE") == 1, f"for the sum over its entries alone: {of_bank}"
 
 
 def test_reports_outlive_a_restart(catalog: SqlCatalog, path: Path) -> None:

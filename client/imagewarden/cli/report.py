@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Say what you found of a match: it is confirmed, a false positive, or disputed.
 
-    One report counts for an entry, a picture and a reporter: a later one takes the place of the earlier.
+    One report is kept for an entry, a picture and a reporter: a later one takes the place of the earlier.
     """
     options = shared(context)
     if bool(sha256) == (image is not None):

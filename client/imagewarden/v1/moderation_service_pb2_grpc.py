@@ -96,8 +96,8 @@ class ModerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportMatch(self, request, context):
-        """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
-        place of the earlier.
+        """Takes what a person found of a match. One report is kept for an entry, a picture and a reporter: a later one takes the
+        place of the earlier. See Feedback for how they are counted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,8 @@ class ModerationServiceStub:
     SearchSimilarImages: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.SearchSimilarImagesRequest, _moderation_service_pb2.SearchSimilarImagesResponse]
     """The entries of the banks whose pictures are most like this one in meaning, ranked. It decides nothing."""
     ReportMatch: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.ReportMatchRequest, _moderation_service_pb2.ReportMatchResponse]
-    """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
-    place of the earlier.
+    """Takes what a person found of a match. One report is kept for an entry, a picture and a reporter: a later one takes the
+    place of the earlier. See Feedback for how they are counted.
     """
 
 @_typing.type_check_only
@@ -64,8 +64,8 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
     SearchSimilarImages: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.SearchSimilarImagesRequest, _moderation_service_pb2.SearchSimilarImagesResponse]  # type: ignore[assignment]
     """The entries of the banks whose pictures are most like this one in meaning, ranked. It decides nothing."""
     ReportMatch: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.ReportMatchRequest, _moderation_service_pb2.ReportMatchResponse]  # type: ignore[assignment]
-    """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
-    place of the earlier.
+    """Takes what a person found of a match. One report is kept for an entry, a picture and a reporter: a later one takes the
+    place of the earlier. See Feedback for how they are counted.
     """
 
 class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -111,8 +111,8 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moderation_service_pb2.ReportMatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.ReportMatchResponse, _abc.Awaitable[_moderation_service_pb2.ReportMatchResponse]]:
-        """Takes what a person found of a match. One report counts for an entry, a picture and a reporter: a later one takes the
-        place of the earlier.
+        """Takes what a person found of a match. One report is kept for an entry, a picture and a reporter: a later one takes the
+        place of the earlier. See Feedback for how they are counted.
         """
 
 def add_ModerationServiceServicer_to_server(servicer: ModerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

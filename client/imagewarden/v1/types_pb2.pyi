@@ -404,7 +404,9 @@ class Policy(_message.Message):
     the bank says nothing, as if it were not enabled: an ALLOWED bank does not clear them.
     """
     quarantine_false_positives: _builtins.int
-    """At how many more FALSE_POSITIVE reports than CONFIRMED ones an entry is quarantined, 1 to 1,000; 0: never. Unset: 3."""
+    """At how many more pictures with FALSE_POSITIVE reports than with CONFIRMED ones an entry is quarantined, 1 to 1,000; 0:
+    never. Unset: 3.
+    """
     quarantine_flood: _builtins.int
     """From how many different pictures in ten minutes on an entry may be quarantined for matching far more than it did, 1
     to 100,000: it must be twenty times as many as in ten minutes of the hour before, too; 0: never. Unset: 100.
@@ -443,7 +445,9 @@ Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
 @_typing.final
 class Feedback(_message.Message):
-    """How many pictures people reported with each opinion."""
+    """How many pictures people reported with each opinion: a picture of an entry counts once for an opinion, however many
+    people have it, and where they disagree once for each of theirs. Of a bank: of all its entries together.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

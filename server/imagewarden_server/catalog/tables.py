@@ -142,7 +142,7 @@ match_reports = Table(
     Column("note", Text, nullable=False),
     Column("time", Integer, nullable=False),
     Index("match_reports_by_place", "entry_key", "sha256", "reporter", unique=True),
-    Index("match_reports_by_bank", "bank_key", "opinion"),
+    Index("match_reports_by_bank", "bank_key", "opinion", "entry_key", "sha256"),
 )
 
 # One row a change, in its own transaction; revisions have no gaps, since writers come one after the other.

@@ -20,12 +20,19 @@ _FIELDS = {
 
 
 def feedback_by(connection: Connection, column: Any, keys: Sequence[int]) -> dict[int, Feedback]:
-    """How many reports there are of each opinion, by a column of theirs; keys without any are left out."""
-    counted = select(column.label("key"), match_reports.c.opinion, func.count().label("reports"))
-    rows = connection.execute(counted.where(column.in_(keys)).group_by(column, match_reports.c.opinion))
+    """How many pictures people reported with each opinion, by a column of reports; keys without any are left out.
+
+    A picture of an entry counts once for an opinion, whoever and however many have it; where they disagree, once for
+    each of theirs.
+    """
+    of = match_reports.c
+    pictures = select(column.label("key"), of.opinion, func.count(of.sha256.distinct()).label("pictures"))
+    each = pictures.where(column.in_(keys)).group_by(column, of.opinion, of.entry_key).subquery()
+    total = func.sum(each.c.pictures).label("pictures")
+    counted = select(each.c.key, each.c.opinion, total).group_by(each.c.key, each.c.opinion)
     found: dict[int, dict[str, int]] = {}
-    for row in rows:
-        found.setdefault(row.key, {})[_FIELDS[Opinion(row.opinion)]] = row.reports
+    for row in connection.execute(counted):
+        found.setdefault(row.key, {})[_FIELDS[Opinion(row.opinion)]] = row.pictures
     return {key: Feedback(**counts) for key, counts in found.items()}
 
 

@@ -25,7 +25,7 @@ class QuarantineReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """How many pictures people reported with each opinion."""
+    """How many pictures people reported with each opinion: each once for an opinion, however many people have it."""
 
     confirmed: int = 0
     false_positives: int = 0

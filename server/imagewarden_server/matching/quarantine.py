@@ -40,8 +40,8 @@ def over_reported(policy: Policy, entry: Entry) -> str:
         return ""
     forgiven = f", of which {entry.forgiven} were forgiven at its release" if entry.forgiven else ""
     return (
-        f"{said.false_positives} false positives and {said.confirmed} confirmations were reported{forgiven}; the "
-        f"bank's policy says {policy.quarantine_false_positives} more"
+        f"{said.false_positives} pictures were reported as false positives and {said.confirmed} as confirmed{forgiven};"
+        f" the bank's policy says {policy.quarantine_false_positives} more"
     )
 
 
