@@ -142,7 +142,7 @@ class App:
         authority = await self._authority(catalog) if settings.require_keys else None
         server, room, turns = self._server(authority)
         floods = Floods()
-        quarantiner = Quarantiner(catalog.reports, follower, workers, self.metrics)
+        quarantiner = Quarantiner(catalog, catalog.reports, follower, workers, self.metrics)
         checker = Checker(
             catalog=catalog,
             index=index,

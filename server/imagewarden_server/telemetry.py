@@ -129,6 +129,12 @@ class Metrics:
             ["bank", "reason"],
             registry=self.registry,
         )
+        self.confirmed_floods = Counter(
+            "imagewarden_confirmed_floods_total",
+            "Floods of entries that were left as they are, since a person had confirmed them, by bank.",
+            ["bank"],
+            registry=self.registry,
+        )
         self.quarantined_matches = Counter(
             "imagewarden_quarantined_matches_total",
             "Matches of quarantined entries, which block nothing and clear nothing, by bank.",
@@ -166,6 +172,10 @@ class Metrics:
     def quarantined(self, bank_id: str, reason: QuarantineReason) -> None:
         """One entry under quarantine (a QuarantineObserver)."""
         self.quarantines.labels(bank_id, reason.value).inc()
+
+    def left_flooded(self, bank_id: str) -> None:
+        """One flood of an entry that a person had confirmed (a QuarantineObserver)."""
+        self.confirmed_floods.labels(bank_id).inc()
 
     def decoder_ended(self, how: str) -> None:
         """One decoder process that had to be replaced (a DecoderObserver)."""

@@ -37,12 +37,16 @@ class Counts:
     def __init__(self) -> None:
         self.reports: list[tuple[str, Opinion]] = []
         self.quarantines: list[tuple[str, QuarantineReason]] = []
+        self.left: list[str] = []
 
     def reported(self, bank_id: str, opinion: Opinion) -> None:
         self.reports.append((bank_id, opinion))
 
     def quarantined(self, bank_id: str, reason: QuarantineReason) -> None:
         self.quarantines.append((bank_id, reason))
+
+    def left_flooded(self, bank_id: str) -> None:
+        self.left.append(bank_id)
 
 
 class Desk:
@@ -51,7 +55,7 @@ class Desk:
     def __init__(self, service: Service) -> None:
         self.service, self.catalog, self.counts = service, service.catalog, Counts()
         follower = Follower(service.catalog, service.index)
-        self.quarantiner = Quarantiner(service.catalog.reports, follower, service.workers, self.counts)
+        self.quarantiner = Quarantiner(service.catalog, service.catalog.reports, follower, service.workers, self.counts)
         self.reporter = Reporter(
             service.catalog, service.catalog.reports, self.quarantiner, service.workers, self.counts
         )
@@ -217,10 +221,6 @@ def test_what_was_reported_until_its_release_is_forgiven(desk: Desk) -> None:
     assert "of which 2 were forgiven" in again.message
 
 
-def test_a_bank_may_never_quarantine(desk: Desk) -> None:
-    desk.service.bank("a", quarantine_false_positives=0)
-    entry = desk.ban("a")
-    for number in range(20):
 def test_colleagues_who_report_one_picture_are_one_false_positive(desk: Desk) -> None:
     desk.service.bank("a", quarantine_false_positives=2)
     entry = desk.ban("a")
@@ -232,6 +232,10 @@ def test_colleagues_who_report_one_picture_are_one_false_positive(desk: Desk) ->
     assert desk.release("a", entry).forgiven == 2
 
 
+def test_a_bank_may_never_quarantine(desk: Desk) -> None:
+    desk.service.bank("a", quarantine_false_positives=0)
+    entry = desk.ban("a")
+    for number in range(20):
         assert desk.report("a", entry, number=number).quarantine is None
 
 
@@ -272,6 +276,25 @@ def test_a_flooded_entry_is_quarantined_and_the_rest_is_not(desk: Desk, monkeypa
     desk.service.check(FILE)
     asyncio.run(desk.quarantiner.put_flooded(floods))
     assert desk.catalog.get_entry("a", entry).quarantine is None, "not for the same picture"
+
+
+def test_an_entry_that_a_person_vouched_for_is_left_as_it_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Banned minutes ago and confirmed, it goes on to block however many copies come; not after a false positive."""
+    now = [1_000_000.0]
+    floods = Floods(lambda: now[0])
+    monkeypatch.setattr(desk.service.checker, "_floods", floods)
+    desk.service.bank("a", quarantine_flood=1)
+    now[0] += 12 * flood.SLOT_SECONDS
+    right, doubted = desk.ban("a"), desk.ban("a", OTHER)
+    for entry in (right, doubted):
+        desk.report("a", entry, Opinion.CONFIRMED, number=1)
+    desk.report("a", doubted, Opinion.FALSE_POSITIVE, number=2)
+    for file in (FILE, OTHER):
+        assert desk.service.check(file).action is Action.BLOCK
+    asyncio.run(desk.quarantiner.put_flooded(floods))
+    assert desk.service.check(FILE).action is Action.BLOCK
+    assert desk.service.check(OTHER).action is Action.REVIEW
+    assert (desk.counts.left, desk.counts.quarantines) == (["a"], [("a", QuarantineReason.FLOOD)])
 
 
 def test_an_entry_that_is_gone_meanwhile_is_left(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ class World:
         turns = Turns(_SECONDS, always=_AT_ONCE)
         checker = Checker(index=index, turns=turns, on_undecided=Action.REVIEW, window=window, **parts)
         kept, metrics = (catalog, follower, self._workers), Metrics()
-        quarantiner = Quarantiner(catalog.reports, follower, self._workers, metrics)
+        quarantiner = Quarantiner(catalog, catalog.reports, follower, self._workers, metrics)
         moderation = ModerationServicer(
             checker,
             Similarity(index=index, turns=turns, **parts),

@@ -302,6 +302,9 @@ async def test_a_flooded_entry_is_quarantined_within_a_second(
         await client.create_bank("other", "banned", policy=iw.Policy(quarantine_flood=15))
         pdq = (await client.check(copies[0])).image.pdq
         entry = (await client.add_hashes("junk", [iw.Hash(iw.SignalType.PDQ, pdq)])).results[0].entry
+        await client.create_bank("incident", "banned", policy=iw.Policy(quarantine_flood=15))
+        sure = (await client.add_hashes("incident", [iw.Hash(iw.SignalType.PDQ, pdq)])).results[0].entry
+        await client.report_match(sure, sha256(copies[0]), "confirmed")
         one = iw.Hash(iw.SignalType.SHA256, sha256(copies[0]))
         exact = (await client.add_hashes("other", [one])).results[0].entry
         await asyncio.sleep(5)
@@ -319,6 +322,10 @@ async def test_a_flooded_entry_is_quarantined_within_a_second(
         (event,) = [one async for one in client.list_audit_events(bank="junk", method="QuarantineEntry")]
         assert (event.actor, event.resource) == ("server", entry)
         assert "different pictures in ten minutes" in event.after
+        assert (await client.get_entry(sure)).quarantine is None, "a person has confirmed it"
+        assert (await client.check(copies[2], banks=["incident"])).action is iw.Action.BLOCK
+        seen = app.metrics.registry.get_sample_value("imagewarden_confirmed_floods_total", {"bank": "incident"})
+        assert seen == 1
 
 
 # ------------------------------------------------------------------------------------------------- what they carry

@@ -409,7 +409,8 @@ class Policy(_message.Message):
     """
     quarantine_flood: _builtins.int
     """From how many different pictures in ten minutes on an entry may be quarantined for matching far more than it did, 1
-    to 100,000: it must be twenty times as many as in ten minutes of the hour before, too; 0: never. Unset: 100.
+    to 100,000: it must be twenty times as many as in ten minutes of the hour before, too; 0: never. Unset: 100. An entry
+    that was confirmed, and has no more false positives than were forgiven, is not.
     """
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignalThreshold]:

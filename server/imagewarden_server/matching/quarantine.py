@@ -10,7 +10,7 @@ from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.lookup import Now, utc_now
 from imagewarden_server.matching.opinions import Quarantine, QuarantineReason
 from imagewarden_server.matching.pictures import Workers
-from imagewarden_server.matching.ports import Written
+from imagewarden_server.matching.ports import Catalog, Written
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Entry, Policy
 
@@ -27,6 +27,9 @@ class QuarantineObserver(Protocol):
 
     def quarantined(self, bank_id: str, reason: QuarantineReason) -> None:
         """One entry of a bank was put under quarantine by the server."""
+
+    def left_flooded(self, bank_id: str) -> None:
+        """One entry of a bank was flooded and left as it is, since a person had confirmed it."""
 
 
 def over_reported(policy: Policy, entry: Entry) -> str:
@@ -45,17 +48,27 @@ def over_reported(policy: Policy, entry: Entry) -> str:
     )
 
 
+def vouched_for(entry: Entry) -> bool:
+    """Whether a person has said that the entry is right, and nobody the contrary that was not forgiven.
+
+    Such an entry is never quarantined for a flood: what one asks, that person has answered.
+    """
+    return entry.feedback.confirmed > 0 and entry.feedback.false_positives <= entry.forgiven
+
+
 class Quarantiner:
     """Puts entries under quarantine."""
 
     def __init__(
         self,
+        catalog: Catalog,
         store: QuarantineStore,
         follower: Follower,
         workers: Workers,
         observer: QuarantineObserver,
         now: Now = utc_now,
     ) -> None:
+        self._catalog = catalog
         self._store = store
         self._follower = follower
         self._workers = workers
@@ -75,7 +88,10 @@ class Quarantiner:
         return written
 
     async def put_flooded(self, floods: Floods) -> None:
-        """Put the entries under quarantine that were flooded; those that are gone meanwhile are left."""
+        """Put the entries under quarantine that were flooded; those are left that a person vouched for, or are gone."""
         for (bank_id, entry_id), message in floods.take().items():
             with contextlib.suppress(BankNotFound, EntryNotFound):
-                await self.put(bank_id, entry_id, QuarantineReason.FLOOD, message)
+                if vouched_for(await self._workers.run(self._catalog.get_entry, bank_id, entry_id)):
+                    self._observer.left_flooded(bank_id)
+                else:
+                    await self.put(bank_id, entry_id, QuarantineReason.FLOOD, message)

@@ -14,7 +14,8 @@ from tests.unit.matching.things import NOW, bank, entry
 
 from imagewarden_server.matching import flood
 from imagewarden_server.matching.flood import SLOT_SECONDS, TIMES, Floods, Sketch
-from imagewarden_server.matching.opinions import Quarantine, QuarantineReason
+from imagewarden_server.matching.opinions import Feedback, Quarantine, QuarantineReason
+from imagewarden_server.matching.quarantine import vouched_for
 from imagewarden_server.matching.types import BankKind, Match, SignalType
 
 ABUSE = bank(BankKind.BANNED)
@@ -198,6 +199,33 @@ def test_nobody_who_chooses_pictures_makes_few_look_like_many() -> None:
     (said,) = watch.floods.take().values()
     assert int(said.split()[1]) < 450
     assert 200 < watch.floods._watched[1].now.count() < 450
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "false_positives", "forgiven", "vouched"),
+    [
+        (0, 0, 0, False),  # nobody has looked at it
+        (1, 0, 0, True),
+        (1, 1, 0, False),
+        (9, 1, 0, False),
+        (1, 3, 3, True),  # released, and confirmed since
+        (1, 4, 3, False),
+        (0, 3, 3, False),
+    ],
+)
+def test_who_confirms_an_entry_vouches_for_it_until_somebody_says_the_contrary(
+    confirmed: int, false_positives: int, forgiven: int, *, vouched: bool
+) -> None:
+    said = entry(ABUSE, feedback=Feedback(confirmed, false_positives, disputed=5), forgiven=forgiven)
+    assert vouched_for(said) is vouched
+
+
+def test_a_new_entry_measures_nothing_whatever_the_server_has_watched() -> None:
+    watch = warm()
+    for _ in range(12):
+        watch.see(30)
+        watch.wait()
+    assert list(watch.see(100, key=2)) == [("banned-1", "e2")], "a hundred copies of what was banned just now"
 
 
 def test_the_slots_are_what_the_words_say() -> None:
