@@ -70,6 +70,7 @@ class PolicyPreview:
         oldest_time: of the compared ones; None: there are none.
         matching: how many match with the thresholds that were tried, by any signal.
         matching_in_force: how many with the bank's own.
+        without_digests: how many may be known by SHA-1 or MD5, which no check has computed of them.
     """
 
     pictures: int
@@ -79,6 +80,7 @@ class PolicyPreview:
     matching: int
     matching_in_force: int
     signals: tuple[SignalPreview, ...]
+    without_digests: int = 0
 
 
 def preview_policy(
@@ -97,7 +99,7 @@ def preview_policy(
         bank: `x` or `banks/x`.
         thresholds: those to try, of PDQ, EMBEDDING, LOCAL or COMBINED; the others are the bank's.
         entry: an entry of the bank, alone, in the place of all.
-        hash: a SHA-256 or a PDQ hash that is not there yet, alone.
+        hash: a hash that is not there yet, alone.
         image: a picture that is not there yet, alone: bytes, a path, or a file opened for reading bytes.
         max_nearest: how many of the nearest pictures to answer for each signal, 1 to 100; 0: 10.
         timeout: seconds, retries included; None: the client's.
@@ -132,6 +134,7 @@ def _preview(message: pb.PreviewPolicyResponse) -> PolicyPreview:
         matching=message.matching,
         matching_in_force=message.matching_in_force,
         signals=tuple(_signal(one) for one in message.signals),
+        without_digests=message.without_digests,
     )
 
 

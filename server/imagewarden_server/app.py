@@ -202,7 +202,7 @@ class App:
         status = self._status_server(readiness)
         for task in (
             readiness.watch(),
-            every(_EXPIRE_SECONDS, lambda: expire(catalog, follower)),
+            every(_EXPIRE_SECONDS, lambda: expire(catalog, follower, self._window)),
             every(settings.snapshot_seconds, snapshotter.save),
             every(_FLOOD_SECONDS, lambda: quarantiner.put_flooded(floods)),
         ):

@@ -1,4 +1,4 @@
-"""What the server does by itself, again and again: snapshots of the index, entries whose time has passed."""
+"""What the server does by itself, again and again: snapshots of the index; what has had its time is let go."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.index import IndexSet, save_snapshot
 from imagewarden_server.matching.lookup import utc_now
 from imagewarden_server.matching.revisions import Follower
+from imagewarden_server.matching.window import Window
 
 
 class Snapshotter:
@@ -35,8 +36,9 @@ class Snapshotter:
             self._saved = revision
 
 
-async def expire(catalog: SqlCatalog, follower: Follower) -> None:
-    """Take out of checks the entries whose time has passed."""
+async def expire(catalog: SqlCatalog, follower: Follower, window: Window) -> None:
+    """Forget the pictures that were checked too long ago, and take out of checks the entries whose time has passed."""
+    window.shrink()
     # A bank's at a time.
     while await asyncio.to_thread(catalog.expire, utc_now()):
         await follower.catch_up()

@@ -16,10 +16,12 @@ from tests.support.checking import Service
 
 from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.errors import EntryNotFound, InvalidField
+from imagewarden_server.matching.policy import complete
+from imagewarden_server.matching.ports import BankPatch
 from imagewarden_server.matching.preview import Preview, Previewer, Tried
 from imagewarden_server.matching.types import BankKind, HashSignal, NewEntry, SignalType, Threshold
 
-PDQ, SHA256 = SignalType.PDQ, SignalType.SHA256
+PDQ, SHA256, SHA1, MD5 = SignalType.PDQ, SignalType.SHA256, SignalType.SHA1, SignalType.MD5
 
 
 @pytest.fixture
@@ -69,6 +71,10 @@ def pdq(service: Service, data: bytes) -> bytes:
     found = service.check(data).pdq
     assert found is not None
     return found.bits
+
+
+def hashed(type_: SignalType, data: bytes) -> bytes:
+    return hashlib.new(type_.value, data).digest()
 
 
 def at(distance: float) -> dict[SignalType, Threshold]:
@@ -133,6 +139,45 @@ def test_a_picture_whose_digest_is_banned_matches_whatever_is_tried(service: Ser
     found = preview(service, thresholds=at(0))
     assert (found.pictures, found.matching, found.matching_in_force) == (1, 1, 1)
     assert (found.signals[0].compared, found.signals[0].matching) == (0, 0), "it has no hash of its pixels"
+
+
+@pytest.mark.parametrize("type_", [SHA1, MD5])
+def test_a_list_of_weak_digests_is_held_against_what_checks_have_computed(service: Service, type_: SignalType) -> None:
+    """And of the others it is said how many there are; no check computes anything for that."""
+    before, after, exact = b"checked before a bank had such", b"checked after", b"banned by its SHA-256"
+    service.check(before)
+    service.check(exact)
+    assert [one.weak for one in service.window.pictures()] == [(), ()]
+    for data in (before, after, exact):
+        service.ban("a", type_, hashed(type_, data))
+    service.ban("a", SHA256, hashlib.sha256(exact).digest())
+    service.check(after)
+    found = preview(service, thresholds=at(31))
+    assert (found.compared, found.matching, found.matching_in_force) == (3, 2, 2), "of the first nobody knows"
+    assert found.without_digests == 1
+    service.check(before)
+    found = preview(service, thresholds=at(31))
+    assert (found.matching, found.without_digests) == (3, 0)
+
+
+def test_a_weak_digest_is_a_candidate_too(service: Service) -> None:
+    old, data = b"checked before", b"checked since"
+    service.check(old)
+    service.bank("other")
+    service.ban("other", MD5, bytes(16))
+    service.check(data)
+    md5, sha1 = hashed(MD5, data), hashed(SHA1, data)
+    new = preview(service, new=NewEntry(hashes=(HashSignal(MD5, md5),)))
+    assert (new.matching, new.without_digests) == (1, 1)
+    exact = (HashSignal(SHA256, hashlib.sha256(old).digest()), HashSignal(MD5, hashed(MD5, old)))
+    both = preview(service, new=NewEntry(hashes=exact))
+    assert (both.matching, both.without_digests) == (1, 0), "its SHA-256 says all that the others could"
+    there = preview(service, entry=service.ban("a", SHA1, sha1))
+    assert (there.matching, there.without_digests) == (1, 1)
+    off = complete(BankKind.BANNED, None, {SHA1: Threshold(0, disabled=True)})
+    service.catalog.update_bank("a", BankPatch(policy=off))
+    without = preview(service, thresholds=at(31))
+    assert (without.matching, without.without_digests) == (0, 0), "the bank does not compare it"
 
 
 def test_who_sees_some_banks_is_told_of_pictures_that_were_compared_with_them_alone(

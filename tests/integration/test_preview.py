@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -138,6 +139,8 @@ def test_an_entry_that_is_not_there_yet_can_be_tried(
     same = checked.preview_policy("new", hash=f"sha256:{digest}")
     assert (same.matching, same.signals) == (1, ())
     entry = checked.add_image("new", boats).entry.name
+    md5 = checked.preview_policy("new", hash=f"md5:{hashlib.md5(boats, usedforsecurity=False).hexdigest()}")
+    assert (md5.matching, md5.without_digests) == (1, 0), "the bank abuse has MD5s, and so checks have computed them"
     again = checked.preview_policy("new", [iw.Threshold(PDQ, 0)], entry=entry)
     assert (again.signals[0].matching, again.signals[0].nearest[0].entry) == (1, entry)
     assert again.matching >= 1
@@ -150,7 +153,7 @@ def test_what_cannot_be_tried_is_refused(checked: iw.Client) -> None:
         ("thresholds", {}),
         ("thresholds", {"thresholds": [iw.Threshold(iw.SignalType.SHA256, 0)]}),
         ("thresholds[0].threshold", {"thresholds": [iw.Threshold(PDQ, 300)]}),
-        ("hash.type", {"hash": "md5:" + "00" * 16}),
+        ("hash", {"hash": "md5:" + "00" * 15}),
         ("max_nearest", {"thresholds": [iw.Threshold(PDQ, 3)], "max_nearest": 101}),
         ("entry", {"entry": "other/0123"}),
     ):

@@ -58,6 +58,10 @@ def _print_counts(found: PolicyPreview) -> None:
         span = f", checked from {found.oldest_time:%Y-%m-%d %H:%M} to {found.newest_time:%Y-%m-%d %H:%M} UTC"
     typer.echo(f"compared with {found.compared} of {found.pictures} pictures{span}")
     typer.echo(f"{found.matching} would match, {found.matching_in_force} match now")
+    if found.without_digests:
+        typer.echo(
+            f"{found.without_digests} were not compared by sha1 and md5: no bank had such hashes when they were checked"
+        )
     rows = [
         (
             one.signal,

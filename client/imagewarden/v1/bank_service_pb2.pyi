@@ -1293,7 +1293,7 @@ class PreviewPolicyRequest(_message.Message):
 
     @_builtins.property
     def hash(self) -> Global___HashToAdd:
-        """A SHA-256 or a PDQ hash that is not there yet."""
+        """A hash that is not there yet."""
 
     def __init__(
         self,
@@ -1328,6 +1328,7 @@ class PreviewPolicyResponse(_message.Message):
     MATCHING_FIELD_NUMBER: _builtins.int
     MATCHING_IN_FORCE_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
+    WITHOUT_DIGESTS_FIELD_NUMBER: _builtins.int
     pictures: _builtins.int
     """How many different pictures the server has kept something of."""
     compared: _builtins.int
@@ -1336,6 +1337,10 @@ class PreviewPolicyResponse(_message.Message):
     """How many of the compared pictures match with the thresholds that are tried, by any signal."""
     matching_in_force: _builtins.int
     """How many match with the bank's own."""
+    without_digests: _builtins.int
+    """How many of the compared pictures may be known by SHA-1 or MD5, and count as matching by no digest: what is tried has
+    such digests, and no check has computed them of these pictures, since no bank that they were compared with had any.
+    """
     @_builtins.property
     def oldest_time(self) -> _timestamp_pb2.Timestamp:
         """The time of the oldest check that was compared; unset: none was."""
@@ -1358,10 +1363,11 @@ class PreviewPolicyResponse(_message.Message):
         matching: _builtins.int = ...,
         matching_in_force: _builtins.int = ...,
         signals: _abc.Iterable[Global___SignalPreview] | None = ...,
+        without_digests: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["newest_time", b"newest_time", "oldest_time", b"oldest_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "matching", b"matching", "matching_in_force", b"matching_in_force", "newest_time", b"newest_time", "oldest_time", b"oldest_time", "pictures", b"pictures", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "matching", b"matching", "matching_in_force", b"matching_in_force", "newest_time", b"newest_time", "oldest_time", b"oldest_time", "pictures", b"pictures", "signals", b"signals", "without_digests", b"without_digests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,10 +9,9 @@ from imagewarden_server.api import convert, names, policies
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.hashes import check_hash
 from imagewarden_server.matching.preview import NearPicture, Preview, SignalPreview, Tried
-from imagewarden_server.matching.types import Bank, NewEntry, SignalType
+from imagewarden_server.matching.types import Bank, NewEntry
 
 _MAX_NEAREST = 100
-_KEPT = frozenset({SignalType.SHA256, SignalType.PDQ})
 
 
 def tried(bank: Bank, request: pb.PreviewPolicyRequest, *, everything: bool, deadline: float) -> Tried:
@@ -38,8 +37,6 @@ def tried(bank: Bank, request: pb.PreviewPolicyRequest, *, everything: bool, dea
 
 def _new(bank: Bank, message: pb.HashToAdd) -> NewEntry:
     entry = convert.hash_entry("hash", message)
-    if entry.hashes[0].type not in _KEPT:
-        raise InvalidField("hash.type", f"is {entry.hashes[0].type.value.upper()}; SHA256 and PDQ are kept of pictures")
     check_hash(bank, "hash", entry.hashes[0])
     return entry
 
@@ -54,6 +51,7 @@ def response(value: Preview) -> pb.PreviewPolicyResponse:
         newest_time=convert.stamp(newest),
         matching=value.matching,
         matching_in_force=value.matching_in_force,
+        without_digests=value.without_digests,
         signals=[_signal(one) for one in value.signals],
     )
 

@@ -169,6 +169,7 @@ class Checker:
         if not walk.decided and self._lookup.compares_weak_digests(walk.scope):
             with walk.stage("digest"):
                 digests = digest_signals(media.digest(request.image))
+            walk.weak = tuple(digest for digest in digests if digest.type is not SignalType.SHA256)
             with walk.stage("digest_search"):
                 walk.exact = self._lookup.digests(walk.scope, digests)
         return walk, sha256

@@ -7,7 +7,7 @@ entries that were there then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,13 +20,14 @@ from imagewarden_server.matching.types import (
     Bank,
     BankKind,
     Entry,
-    HashSignal,
     NewEntry,
     SignalType,
     VectorSpace,
 )
 from imagewarden_server.matching.window import MEASURED, Kept
 
+WEAK = (SignalType.SHA1, SignalType.MD5)
+"""The digests that a check computes only where something in scope has such ones."""
 PDQ_REACH = 64
 """PDQ hashes further away than this, or than twice the thresholds, are not looked for: they are far."""
 
@@ -53,8 +54,12 @@ Measured = Mapping[SignalType, Near | None]
 class Measure(Protocol):
     """Holds pictures against something; blocking."""
 
+    @property
+    def weak(self) -> bool:
+        """Whether something may be recognised by SHA-1 or MD5 alone."""
+
     def same(self, kept: Kept) -> bool:
-        """Whether the file's digest is there."""
+        """Whether one of the file's digests is there."""
 
     def near(self, kept: Kept) -> Measured:
         """The nearest by each signal."""
@@ -76,9 +81,12 @@ class BankMeasure:
         self._entries = entries
         self._reach = reach
 
+        self.weak = any(index.hash_count([bank.key], type_) for type_ in WEAK if _compares(bank, type_))
+
     def same(self, kept: Kept) -> bool:
-        """Whether an entry has the file's SHA-256."""
-        return bool(self._index.find_digests([self._bank.key], [HashSignal(SignalType.SHA256, kept.sha256)]))
+        """Whether an entry has one of the file's digests."""
+        asked = [digest for digest in kept.digests if _compares(self._bank, digest.type)]
+        return bool(self._index.find_digests([self._bank.key], asked))
 
     def near(self, kept: Kept) -> Measured:
         """The nearest entry by each signal."""
@@ -101,12 +109,13 @@ class EntryMeasure:
         self._index = index
         self._bank = bank
         self._entry = entry
-        self._sha256 = {bytes.fromhex(one.hex) for one in entry.signals if one.type is SignalType.SHA256}
+        self._digests = _Digests(bank, ((one.type, bytes.fromhex(one.hex)) for one in entry.signals if one.hex))
+        self.weak = self._digests.weak
         self._keys = np.array([entry.key], np.int64)
 
     def same(self, kept: Kept) -> bool:
-        """Whether it has the file's SHA-256."""
-        return kept.sha256 in self._sha256
+        """Whether it has one of the file's digests."""
+        return self._digests.has(kept)
 
     def near(self, kept: Kept) -> Measured:
         """What each signal says of it."""
@@ -123,17 +132,18 @@ class EntryMeasure:
 
 
 class NewMeasure:
-    """Against an entry that is not there yet: by its digest, its PDQ hashes and the vectors of its views."""
+    """Against an entry that is not there yet: by its digests, its PDQ hashes and the vectors of its views."""
 
-    def __init__(self, entry: NewEntry) -> None:
-        self._sha256 = {one.value for one in entry.hashes if one.type is SignalType.SHA256}
+    def __init__(self, bank: Bank, entry: NewEntry) -> None:
+        self._digests = _Digests(bank, ((one.type, one.value) for one in entry.hashes))
+        self.weak = self._digests.weak
         hashes = [one.value for one in entry.hashes if one.type is SignalType.PDQ]
         self._hashes = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
         self._copies = [one for one in entry.vectors if one.space is VectorSpace.COPY]
 
     def same(self, kept: Kept) -> bool:
-        """Whether it has the file's SHA-256."""
-        return kept.sha256 in self._sha256
+        """Whether it has one of the file's digests."""
+        return self._digests.has(kept)
 
     def near(self, kept: Kept) -> Measured:
         """What each signal says of it."""
@@ -147,6 +157,26 @@ class NewMeasure:
             scores = [((kept.vectors @ one.vectors.T - one.mean) / one.deviation).max() for one in copies]
             found[SignalType.EMBEDDING] = Near(float(max(scores)))
         return found
+
+
+class _Digests:
+    """The digests of one entry that its bank compares."""
+
+    def __init__(self, bank: Bank, signals: Iterable[tuple[SignalType, bytes]]) -> None:
+        self._held = {
+            (type_, value) for type_, value in signals if type_ in {SignalType.SHA256, *WEAK} and _compares(bank, type_)
+        }
+        types = {type_ for type_, _ in self._held}
+        # SHA-256 says of a file all that the others could.
+        self.weak = bool(types) and SignalType.SHA256 not in types
+
+    def has(self, kept: Kept) -> bool:
+        """Whether one of a file's is among them."""
+        return any((digest.type, digest.value) in self._held for digest in kept.digests)
+
+
+def _compares(bank: Bank, type_: SignalType) -> bool:
+    return not bank.policy.thresholds[type_].disabled
 
 
 def _more(one: Near | None, other: Near | None) -> Near | None:

@@ -87,6 +87,7 @@ class Preview:
         pictures: how many are kept.
         compared: with how many it was compared, the newest first.
         span: the oldest and the newest of those; None: none was.
+        without_digests: how many of those may be known by SHA-1 or MD5, which no check has computed of them.
     """
 
     pictures: int
@@ -94,6 +95,7 @@ class Preview:
     span: tuple[datetime, datetime] | None = None
     matching: int = 0
     matching_in_force: int = 0
+    without_digests: int = 0
     signals: list[SignalPreview] = field(default_factory=list)
 
 
@@ -150,6 +152,7 @@ class Previewer:
             preview.matching += same or _reached(near, thresholds)
             preview.matching_in_force += same or _reached(near, in_force)
         preview.compared = len(rows)
+            preview.without_digests += measure.weak and not (same or one.weak)
         if rows:
             preview.span = rows[-1][0].time, rows[0][0].time
         for signal in TRIED:
@@ -168,7 +171,7 @@ class Previewer:
         thresholds: Mapping[SignalType, Threshold],
     ) -> Measure:
         if new is not None:
-            return NewMeasure(new)
+            return NewMeasure(bank, new)
         if tried.entry is not None:
             return EntryMeasure(self._index, bank, self._catalog.get_entry(bank.id, tried.entry))
         seen = np.unique(np.concatenate([one.entries for one in kept])) if kept else np.empty(0, np.int64)

@@ -13,7 +13,7 @@ from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Candidates
 from imagewarden_server.matching.policy import blocks
 from imagewarden_server.matching.timings import Timings
-from imagewarden_server.matching.types import Action, Match, SignalType, Undecided, UndecidedCode, Vectors
+from imagewarden_server.matching.types import Action, HashSignal, Match, SignalType, Undecided, UndecidedCode, Vectors
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 from imagewarden_server.media import Frame, Header, PdqHash
 
@@ -55,6 +55,7 @@ class Walk:
     Attributes:
         scope: the banks that are compared; those of a part of the pictures are left out once the digest is known.
         exact: matches by digest.
+        weak: SHA-1 and MD5, where something in scope can be recognised by them and SHA-256 did not decide.
         candidates: the entries that the picture's pixels may show.
         pdq: of the first frame.
         pictured: the matches among the candidates, as of the last look.
@@ -70,6 +71,7 @@ class Walk:
         self.request = request
         self.scope = scope
         self.exact: list[Match] = []
+        self.weak: tuple[HashSignal, ...] = ()
         self.candidates = Candidates()
         self.pictured: list[Match] = []
         self.undecided: list[Undecided] = []

@@ -1,6 +1,6 @@
 """What is kept of the pictures that were checked lately, so that a policy can be tried on them: no pixels.
 
-Of a picture some kilobytes: its digest, the PDQ hashes and the whole picture's embedding that its check compared, and
+Of a picture some kilobytes: its digests, the PDQ hashes and the whole picture's embedding that its check compared, and
 what the check measured of entries, those too that did not match.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.matching.lookup import Now, utc_now
-from imagewarden_server.matching.types import SignalType, Vectors
+from imagewarden_server.matching.types import HashSignal, SignalType, Vectors
 from imagewarden_server.matching.walk import Walk
 
 KEPT_FOR = timedelta(hours=24)
@@ -23,6 +23,8 @@ MEASURED = (SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL)
 _MOST_ENTRIES = 256
 """Of a picture that so many entries are near to, no more are kept."""
 _OVERHEAD = 700
+_WEAK_BYTES = 150
+"""That each of SHA-1 and MD5 takes."""
 """Bytes that a picture takes beside its arrays: the digest, the object, the dictionary's place, the arrays' heads."""
 
 # Most of a busy server's checks end at a digest: they share these.
@@ -39,6 +41,7 @@ class Kept:
 
     Attributes:
         time: when it was last checked.
+        weak: its SHA-1 and MD5; of none where no check has computed them.
         banks: the keys of the banks that it was compared with.
         hashes: the PDQ bits that were compared, 32 bytes each: eight turns of each frame.
         model: the fingerprint of the model of `vectors`; empty where there are none.
@@ -52,6 +55,7 @@ class Kept:
 
     sha256: bytes
     time: datetime
+    weak: tuple[HashSignal, ...]
     banks: frozenset[int]
     hashes: tuple[bytes, ...]
     model: str
@@ -61,10 +65,15 @@ class Kept:
     values: NDArray[np.float32]
 
     @property
+    def digests(self) -> tuple[HashSignal, ...]:
+        """The digests of the file that are known."""
+        return (HashSignal(SignalType.SHA256, self.sha256), *self.weak)
+
+    @property
     def nbytes(self) -> int:
         """The memory it takes."""
         arrays = self.vectors.nbytes + self.entries.nbytes + self.values.nbytes
-        return _OVERHEAD + arrays + 72 * len(self.hashes) + 40 * len(self.banks)
+        return _OVERHEAD + arrays + 72 * len(self.hashes) + 40 * len(self.banks) + _WEAK_BYTES * len(self.weak)
 
 
 class Window:
@@ -97,21 +106,24 @@ class Window:
         before = self._kept.pop(sha256, None)
         if before is not None:
             self._bytes -= before.nbytes
+        # What was computed of the file stays true.
+        weak = walk.weak or (() if before is None else before.weak)
         if before is not None and not walk.hashes:
-            # Known of an earlier check, or decided by its digest now: what was seen of the file's pixels stays true.
-            kept = replace(before, time=self._now())
+            # Known of an earlier check, or decided by its digest now: and so does what was seen of its pixels.
+            kept = replace(before, time=self._now(), weak=weak)
         else:
-            kept = _kept(walk, sha256, self._now())
+            kept = _kept(walk, sha256, weak, self._now())
         self._kept[sha256] = kept
         self._bytes += kept.nbytes
-        self._shrink()
+        self.shrink()
 
     def pictures(self) -> list[Kept]:
         """All that is kept, the newest first."""
-        self._shrink()
+        self.shrink()
         return list(reversed(self._kept.values()))
 
-    def _shrink(self) -> None:
+    def shrink(self) -> None:
+        """Forget what is too old, and what there is no room for; to be asked now and then, where nobody checks."""
         oldest = self._now() - KEPT_FOR
         while self._kept:
             first = next(iter(self._kept.values()))
@@ -121,7 +133,7 @@ class Window:
             self._bytes -= first.nbytes
 
 
-def _kept(walk: Walk, sha256: bytes, time: datetime) -> Kept:
+def _kept(walk: Walk, sha256: bytes, weak: tuple[HashSignal, ...], time: datetime) -> Kept:
     ran = {signal for stage, signal in _RAN.items() if stage in walk.timings}
     if walk.hashes:
         ran.add(SignalType.PDQ)
@@ -129,6 +141,7 @@ def _kept(walk: Walk, sha256: bytes, time: datetime) -> Kept:
     return Kept(
         sha256=sha256,
         time=time,
+        weak=weak,
         banks=frozenset(bank.key for bank in walk.scope.banks),
         hashes=tuple(walk.hashes),
         model=walk.whole[0] if walk.whole is not None else "",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import datetime, timedelta
+from typing import cast
 
 import numpy as np
 import pytest
 from tests.unit.matching.things import NOW, bank
 
+from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.matching.directory import Scope
 from imagewarden_server.matching.evidence import Found, Sighting
-from imagewarden_server.matching.types import SignalType
+from imagewarden_server.matching.revisions import Follower
+from imagewarden_server.matching.types import HashSignal, SignalType
 from imagewarden_server.matching.walk import CheckRequest, Walk
 from imagewarden_server.matching.window import KEPT_FOR, Window
+from imagewarden_server.upkeep import expire
 
 PDQ, EMBEDDING, LOCAL = SignalType.PDQ, SignalType.EMBEDDING, SignalType.LOCAL
 PLENTY = 2**20
@@ -25,6 +30,14 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+class NothingExpires:
+    """A catalogue without entries whose time has passed."""
+
+    def expire(self, now: datetime) -> int:
+        del now
+        return 0
 
 
 def digest(number: int) -> bytes:
@@ -88,6 +101,24 @@ def test_a_check_that_had_no_look_keeps_what_the_one_before_had() -> None:
     assert window.nbytes == window.pictures()[0].nbytes
 
 
+def test_weak_digests_are_kept_where_a_check_has_computed_them_and_stay() -> None:
+    clock = Clock()
+    window, plain = Window(PLENTY, clock), Window(PLENTY, clock)
+    weak = (HashSignal(SignalType.SHA1, bytes(20)), HashSignal(SignalType.MD5, bytes(16)))
+    for made in (window, plain):
+        made.add(walk(), digest(1))
+    assert window.pictures()[0].digests == (HashSignal(SignalType.SHA256, digest(1)),)
+    one = walk(hashes=0)
+    one.weak = weak
+    window.add(one, digest(1))
+    assert window.pictures()[0].digests[1:] == weak
+    assert window.nbytes > plain.nbytes
+    for hashes in (0, 8):  # decided at once, and looked at again where no bank had such hashes
+        window.add(walk(hashes=hashes), digest(1))
+        assert window.pictures()[0].weak == weak
+        assert window.nbytes == window.pictures()[0].nbytes
+
+
 def test_the_memory_is_bounded_and_counted() -> None:
     clock = Clock()
     one = Window(PLENTY, clock)
@@ -119,6 +150,16 @@ def test_a_picture_is_forgotten_after_a_day() -> None:
     clock.now += KEPT_FOR
     assert window.pictures() == []
     assert window.nbytes == 0
+
+
+def test_a_server_that_nobody_asks_forgets_too() -> None:
+    clock = Clock()
+    window = Window(PLENTY, clock)
+    window.add(walk(), digest(1))
+    clock.now += KEPT_FOR + timedelta(seconds=1)
+    assert len(window) == 1
+    asyncio.run(expire(cast("SqlCatalog", NothingExpires()), cast("Follower", None), window))
+    assert (len(window), window.nbytes) == (0, 0)
 
 
 @pytest.mark.parametrize("room", [0, 10])
