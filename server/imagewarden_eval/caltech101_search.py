@@ -17,7 +17,7 @@ from imagewarden_eval.caltech101_data import Dataset, Split
 from imagewarden_eval.caltech101_metrics import METRICS, Matrix, Retrieval, rank, retrieval
 from imagewarden_eval.errors import EvaluationError
 from imagewarden_eval.progress import Progress
-from imagewarden_eval.service import in_order
+from imagewarden_eval.service import in_order, patiently
 
 MOST = 100
 """The most neighbours of one SearchSimilarImages call."""
@@ -79,7 +79,9 @@ def fill(client: Client, data: Dataset, split: Split, progress: Progress) -> Gal
     def add(place: int) -> str | None:
         path = data.paths[place]
         try:
-            client.add_image(_BANK, data.root / path, external_id=path)
+            patiently(
+                lambda request_id: client.add_image(_BANK, data.root / path, external_id=path, request_id=request_id)
+            )
         except AlreadyExists:
             return f"{path}: the same bytes are in the gallery already"
         except InvalidRequest as error:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from imagewarden import BankKind, Client, ImageWardenError, TimeoutExceeded, Unavailable
+from imagewarden import BankKind, Client, ImageWardenError, ResourceExhausted, TimeoutExceeded, Unavailable
 from imagewarden.v1 import bank_service_pb2 as banks_pb
 from imagewarden.v1 import bank_service_pb2_grpc as banks_grpc
 from imagewarden.v1 import moderation_service_pb2 as pb
@@ -176,6 +176,8 @@ class Service:
 def patiently(call: Callable[[str], R]) -> R:
     """Make a change that may fail because the service is short of time, again until it is made, and made once.
 
+    Where the service says when to come back, it is asked then.
+
     Args:
         call: takes the request_id.
 
@@ -188,6 +190,10 @@ def patiently(call: Callable[[str], R]) -> R:
             return call(request_id)
         except (Unavailable, TimeoutExceeded):
             time.sleep(1.0)
+        except ResourceExhausted as busy:
+            if busy.retry_after is None:
+                raise
+            time.sleep(max(busy.retry_after, 1.0))
     return call(request_id)
 
 

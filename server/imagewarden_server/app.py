@@ -166,7 +166,9 @@ class App:
             decoder=decoder,
             turns=turns,
         )
-        enroller = Enroller(catalog=catalog, follower=follower, embedder=embedder, workers=workers, decoder=decoder)
+        enroller = Enroller(
+            catalog=catalog, follower=follower, embedder=embedder, workers=workers, decoder=decoder, turns=turns
+        )
         moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(
             ModerationServicer(
                 checker,

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     """More bytes of requests at once are refused likewise; unset: an eighth of the memory, of which each takes three
     times its size."""
     max_wait_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
-    """A picture whose check would take longer, by how long the last ones took, is refused likewise."""
+    """A picture whose check or ban would take longer, by how long the last ones took, is refused likewise."""
     default_deadline_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
     """The time a call has that states no deadline."""
     snapshot_seconds: Annotated[float, Field(ge=1)] = 300.0

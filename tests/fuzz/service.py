@@ -194,7 +194,7 @@ class World:
             at_once=_AT_ONCE,
             default_deadline=_SECONDS,
         )
-        enroller = Enroller(**parts)
+        enroller = Enroller(turns=turns, **parts)
         previewer = Previewer(
             catalog=catalog, index=index, window=self._window, enroller=enroller, workers=self._workers
         )

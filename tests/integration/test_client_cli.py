@@ -16,6 +16,7 @@ from PIL import Image
 from tests.support.fake_service import FakeService, fake_service, status
 
 from imagewarden import cli
+from imagewarden.cli import pictures as adding
 from imagewarden.v1 import bank_service_pb2 as banks_pb
 from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
@@ -361,6 +362,40 @@ def test_adding_stops_where_the_service_goes_away(service: FakeService, run: Run
     assert code == 4
     assert "added 0 before it" in err
     assert len(service.calls["AddImage"]) == 1
+
+
+BUSY = status(code_pb2.RESOURCE_EXHAUSTED, "12 pictures are looked at", "OVERLOADED", retry_after=0.01)
+
+
+def test_pictures_that_a_busy_service_refuses_are_added_when_it_has_a_turn(
+    service: FakeService, run: Run, folder: Path
+) -> None:
+    """However often it says to come back: nothing is lost, and each is the same call again."""
+    added = banks_pb.AddImageResponse(entry=ENTRY, revision="r1")
+    service.answer("AddImage", *[BUSY] * 9, added)
+    code, out, _ = run("entry", "add", folder, "--bank", "abuse")
+    assert code == 0
+    assert "added 4, had 0 already, refused 0" in out
+    calls = service.calls["AddImage"]
+    assert len(calls) == 13
+    assert len({call.request_id for call in calls[:10]}) == 1
+    assert len({call.request_id for call in calls}) == 4
+    service.answer("AddImage", *[BUSY] * 9, added)
+    code, out, _ = run("import", folder, "--bank", "abuse", "--yes")
+    assert (code, "brought in: 4 new" in out) == (0, True)
+
+
+def test_adding_stops_where_a_service_stays_busy(
+    service: FakeService, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "_PATIENCE_SECONDS", 0.0)
+    service.answer("AddImage", BUSY)
+    code, _, err = run("entry", "add", folder, "--bank", "abuse")
+    assert code == 4
+    assert "added 0 before it" in err
+    code, _, err = run("import", folder, "--bank", "abuse", "--yes")
+    assert code == 4
+    assert "go on with: " in err
 
 
 def test_a_logo_is_registered_from_its_files(service: FakeService, run: Run, tmp_path: Path) -> None:

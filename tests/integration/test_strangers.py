@@ -157,6 +157,35 @@ def test_bytes_that_are_no_message_are_the_callers_mistake(asking: tuple[Server,
         assert "is missing" in failure.message
 
 
+def test_bans_take_turns_with_checks(tmp_path: Path, photographs: dict[str, bytes]) -> None:
+    """More at once than are looked at whatever they take, each of which may take a millisecond."""
+    environment = {"IMAGEWARDEN_MAX_WAIT_SECONDS": "0.001"}
+    picture = photographs["dust-bowl-home"]
+    with start_server(tmp_path / "state", f"unix:{tmp_path}/nobody.sock", tmp_path, environment) as running:
+        with Api(running.address) as api:
+            bank = api.create_bank("abuse")
+        refused: list[int | None] = []
+        others: set[str] = set()
+
+        def call(number: int) -> None:
+            with Api(running.address) as api, fails() as failure:
+                api.add_image(bank, picture + number.to_bytes(8, "big"))
+            if failure.reason == "OVERLOADED":
+                assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                refused.append(failure.retry_seconds)
+            else:
+                others.add(failure.reason)
+
+        with concurrent.futures.ThreadPoolExecutor(24) as callers:
+            list(callers.map(call, range(48)))
+        assert others == {"EMBEDDING_UNAVAILABLE"}, "there is no model, and so nothing can be added"
+        assert refused
+        assert None not in refused, "each is told when to come back"
+        samples = metrics(running)
+        assert value(samples, "imagewarden_overload_refusals_total", why="wait") == len(refused)
+        assert value(samples, "imagewarden_looks_running") == 0
+
+
 def test_requests_that_hold_more_bytes_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
     environment = {"IMAGEWARDEN_MAX_REQUEST_BYTES": str(20 * MIB)}
     with start_server(tmp_path / "state", f"unix:{tmp_path}/nobody.sock", tmp_path, environment) as running:

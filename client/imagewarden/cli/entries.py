@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from imagewarden import Client, Entry, EntryChange, EntryState, Unavailable
+from imagewarden import Client, Entry, EntryChange, EntryState, ResourceExhausted, Unavailable
 from imagewarden.cli.files import pictures
 from imagewarden.cli.output import fail, print_json, print_table, progress
 from imagewarden.cli.pictures import add_each
@@ -73,7 +73,7 @@ def add(
                     skipped += 1
                 else:
                     problems.append(f"{path}: {outcome}")
-        except Unavailable:
+        except (Unavailable, ResourceExhausted):
             stopped = found[added + skipped + len(problems)]
             typer.echo(f"stopped at {stopped}: added {added} before it, had {skipped} already", err=True)
             raise

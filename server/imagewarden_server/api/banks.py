@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -127,11 +128,11 @@ class BankServicer(pb_grpc.BankServiceServicer):
 
     async def AddImage(self, request: pb.AddImageRequest, context: Any) -> pb.AddImageResponse:  # noqa: N802
         """Add one picture."""
-        del context
         enrolled = await self._enroller.add_image(
             names.bank_id("bank", request.bank),
             request.image,
             convert.said(request.entry),
+            deadline=_deadline(context),
             once=once(request),
             validate_only=request.validate_only,
         )
@@ -140,11 +141,11 @@ class BankServicer(pb_grpc.BankServiceServicer):
 
     async def RegisterLogo(self, request: pb.RegisterLogoRequest, context: Any) -> pb.RegisterLogoResponse:  # noqa: N802
         """Register one logo."""
-        del context
         enrolled = await self._enroller.register_logo(
             names.bank_id("bank", request.bank),
             list(request.images),
             convert.said(request.entry, brand=request.brand),
+            deadline=_deadline(context),
             once=once(request),
             validate_only=request.validate_only,
         )
@@ -252,14 +253,19 @@ class BankServicer(pb_grpc.BankServiceServicer):
     ) -> pb.PreviewPolicyResponse:
         """Say what a policy would match among the pictures that were checked lately."""
         bank = await self._previewer.bank(names.bank_id("bank", request.bank))
-        remaining = context.time_remaining()
         tried = preview.tried(
             bank,
             request,
             # Who may see some banks only is told of no picture that was checked without this one.
             everything=access.current().caller.banks.all,
-            deadline=time.monotonic() + min(_PREVIEW_SECONDS, remaining or _PREVIEW_SECONDS),
+            deadline=min(_deadline(context), time.monotonic() + _PREVIEW_SECONDS),
         )
         found = await self._previewer.preview(bank, tried)
         logs.annotate(bank=bank.id, pictures=found.pictures, compared=found.compared)
         return preview.response(found)
+
+
+def _deadline(context: Any) -> float:
+    """When a call has to be over, in monotonic seconds; a change that states no deadline has none."""
+    remaining = context.time_remaining()
+    return math.inf if remaining is None else time.monotonic() + remaining

@@ -15,6 +15,7 @@ from imagewarden_server.matching.copies import CopyDescriber
 from imagewarden_server.matching.embedder import Embedder
 from imagewarden_server.matching.errors import ImageTooPlain, InvalidField, WrongBankKind
 from imagewarden_server.matching.hashes import ALLOWED_HASHES, check_hash
+from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.logos import LogoDescriber
 from imagewarden_server.matching.pictures import (
     Workers,
@@ -60,12 +61,20 @@ class Enroller:
     """Makes entries."""
 
     def __init__(
-        self, *, catalog: Catalog, follower: Follower, embedder: Embedder, workers: Workers, decoder: Decoder
+        self,
+        *,
+        catalog: Catalog,
+        follower: Follower,
+        embedder: Embedder,
+        workers: Workers,
+        decoder: Decoder,
+        turns: Turns,
     ) -> None:
         self._catalog = catalog
         self._follower = follower
         self._workers = workers
         self._decoder = decoder
+        self._turns = turns
         self._copies = CopyDescriber(embedder, workers)
         self._logos = LogoDescriber(embedder, workers)
 
@@ -93,25 +102,38 @@ class Enroller:
         return written
 
     async def add_image(
-        self, bank_id: str, image: bytes, said: NewEntry, *, once: Idempotency | None, validate_only: bool
+        self,
+        bank_id: str,
+        image: bytes,
+        said: NewEntry,
+        *,
+        deadline: float,
+        once: Idempotency | None,
+        validate_only: bool,
     ) -> Enrolled:
-        """Add one picture with its digests, PDQ, embedding and semantic vector.
+        """Add one picture with its digests, PDQ, embedding and semantic vector; `deadline` is monotonic seconds.
 
         Raises:
             BankNotFound, WrongBankKind: the bank does not take pictures.
             ImageUndecodable, ImageOverLimits, ImageTooPlain: the picture can't be recognised again.
             EmbeddingUnavailable: the model is not there; nothing was changed.
             EntryExists: the bank has these very bytes.
+            Overloaded: a look at the picture would take too long; nothing was changed.
         """
-        bank, entry, warnings = await self.describe_image(bank_id, image, said)
+        bank, entry, warnings = await self.describe_image(bank_id, image, said, deadline)
         return await self._store(bank, entry, warnings, once=once, validate_only=validate_only)
 
     async def describe_image(
-        self, bank_id: str, image: bytes, said: NewEntry
+        self, bank_id: str, image: bytes, said: NewEntry, deadline: float
     ) -> tuple[Bank, NewEntry, tuple[str, ...]]:
         """The bank, the entry that a picture would be in it, and what is weak about that. Raises as `add_image`."""
         require_bytes(image)
         bank = await self._bank(bank_id, _HASH_KINDS, "pictures")
+        with self._turns.turn(deadline):
+            entry, warnings = await self._look(bank, image, said)
+        return bank, entry, warnings
+
+    async def _look(self, bank: Bank, image: bytes, said: NewEntry) -> tuple[NewEntry, tuple[str, ...]]:
         picture = await self._workers.look(decode_or_raise, image, self._decoder)
         digests = await self._workers.run(media.digest, image)
         frames = [frame for frame in picture.frames if embedding_usable(frame)]
@@ -136,7 +158,7 @@ class Enroller:
             local=local,
             image=image if bank.keep_images else None,
         )
-        return bank, entry, _plain_warnings(frames, with_pdq)
+        return entry, _plain_warnings(frames, with_pdq)
 
     async def register_logo(
         self,
@@ -144,16 +166,18 @@ class Enroller:
         images: Sequence[bytes],
         said: NewEntry,
         *,
+        deadline: float,
         once: Idempotency | None,
         validate_only: bool,
     ) -> Enrolled:
-        """Register one logo from one or more pictures of it.
+        """Register one logo from one or more pictures of it; `deadline` is monotonic seconds.
 
         Raises:
             BankNotFound, WrongBankKind: no such bank, or not a BRAND bank.
             InvalidField: no brand, or no or too many pictures.
             ImageUndecodable, ImageOverLimits: a picture can't be drawn.
             EmbeddingUnavailable: the model is not there; nothing was changed.
+            Overloaded: a look at the pictures would take too long; nothing was changed.
         """
         bank = await self._bank(bank_id, frozenset({BankKind.BRAND}), "logos")
         if not said.brand:
@@ -162,13 +186,18 @@ class Enroller:
             raise InvalidField("images", f"has {len(images)} pictures; send 1 to {MAX_LOGO_IMAGES}")
         for place, image in enumerate(images):
             require_bytes(image, f"images[{place}]")
+        with self._turns.turn(deadline, long=True):
+            entry = await self._draw(bank, images, said)
+        return await self._store(bank, entry, (), once=once, validate_only=validate_only)
+
+    async def _draw(self, bank: Bank, images: Sequence[bytes], said: NewEntry) -> NewEntry:
         hashes: list[HashSignal] = []
         renderings: list[Rendering] = []
         for image in images:
             hashes += digest_signals(await self._workers.run(media.digest, image))
             renderings += await self._workers.look(self._render, image)
         described = await self._logos.describe(renderings)
-        entry = dataclasses.replace(
+        return dataclasses.replace(
             said,
             hashes=_distinct(hashes),
             vectors=described.vectors,
@@ -176,7 +205,6 @@ class Enroller:
             thumbnail=await self._workers.run(media.thumbnail, renderings[0]),
             image=images[0] if bank.keep_images else None,
         )
-        return await self._store(bank, entry, (), once=once, validate_only=validate_only)
 
     def _render(self, image: bytes) -> list[Rendering]:
         try:

@@ -80,7 +80,8 @@ class Turns:
 
     What a new one would wait is known by how many there are and by how soon one after the other is done while there are
     enough to keep all that works for them busy; and by how long those that are there have been, where that is more:
-    looks become slower from one moment to the next, and in a row the mean of all has half of its way behind it.
+    looks become slower from one moment to the next, and in a row the mean of all has half of its way behind it. Checks,
+    bans and registrations are counted alike: they share decoders and the model.
 
     Args:
         most_seconds: a picture that would wait longer is refused.
@@ -106,18 +107,23 @@ class Turns:
         self._chance = chance
         self._since = 0.0
         self._each = _FIRST_SECONDS
-        self._began = 0.0  # the sum of when those that run began
+        self._began = 0.0  # the sum of when those of the usual length that run began
+        self._usual = 0
         self.running = 0
 
     @property
     def wait(self) -> float:
         """Seconds after which a picture that comes now would be done."""
-        age = self._clock() - self._began / self.running if self.running else 0.0
+        age = self._clock() - self._began / self._usual if self._usual else 0.0
         return max((self.running + 1) * self._each, 2 * age)
 
     @contextmanager
-    def turn(self, until: float) -> Iterator[None]:
+    def turn(self, until: float, *, long: bool = False) -> Iterator[None]:
         """Around a look at a picture that has to be over by a time, in seconds of the clock.
+
+        Args:
+            until: when.
+            long: it takes so much longer than others that how long it has been says nothing of them.
 
         Raises:
             Overloaded: it would take too long.
@@ -133,7 +139,9 @@ class Turns:
                 retry_after=retry_after,
             )
         self.running += 1
-        self._began += now
+        if not long:
+            self._usual += 1
+            self._began += now
         if self.running == self._always:
             self._since = now
         try:
@@ -145,4 +153,6 @@ class Turns:
                 self._since = ended
         finally:
             self.running -= 1
-            self._began = self._began - now if self.running else 0.0
+            if not long:
+                self._usual -= 1
+                self._began = self._began - now if self._usual else 0.0

@@ -122,7 +122,8 @@ class Previewer:
         Raises:
             InvalidField: nothing is tried, or a signal whose threshold means nothing here.
             EntryNotFound: the bank has no such entry.
-            WrongBankKind, ImageUndecodable, ImageOverLimits, ImageTooPlain, EmbeddingUnavailable: as to add it.
+            WrongBankKind, ImageUndecodable, ImageOverLimits, ImageTooPlain, EmbeddingUnavailable, Overloaded: as to
+                add it.
         """
         one = tried.entry is not None or tried.new is not None or tried.image is not None
         if not tried.thresholds and not one:
@@ -132,7 +133,7 @@ class Previewer:
                 raise InvalidField("thresholds", f"name {signal.value.upper()}; a digest is equal or not")
         new = tried.new
         if tried.image is not None:
-            _, described, _ = await self._enroller.describe_image(bank.id, tried.image, NewEntry())
+            _, described, _ = await self._enroller.describe_image(bank.id, tried.image, NewEntry(), tried.deadline)
             new = described
         kept = [one for one in self._window.pictures() if tried.everything or bank.key in one.banks]
         until = time.monotonic() + (tried.deadline - time.monotonic()) * _TIME_SHARE
@@ -151,8 +152,8 @@ class Previewer:
             rows.append((one, near))
             preview.matching += same or _reached(near, thresholds)
             preview.matching_in_force += same or _reached(near, in_force)
-        preview.compared = len(rows)
             preview.without_digests += measure.weak and not (same or one.weak)
+        preview.compared = len(rows)
         if rows:
             preview.span = rows[-1][0].time, rows[0][0].time
         for signal in TRIED:

@@ -109,8 +109,9 @@ class Refusing:
     def create_bank(self, *_: object) -> None:
         return None
 
-    def add_image(self, _: str, path: Path, *, external_id: str) -> None:
+    def add_image(self, _: str, path: Path, *, external_id: str, request_id: str) -> None:
         assert str(path).endswith(external_id)
+        assert request_id
         if external_id in self.problems:
             raise self.problems[external_id]
         self.added.append(external_id)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from imagewarden import ResourceExhausted
 from imagewarden.v1 import types_pb2 as types
 from imagewarden_eval.errors import EvaluationError
-from imagewarden_eval.service import Candidate, _opened, _read, in_order, serving
+from imagewarden_eval.service import Candidate, _opened, _read, in_order, patiently, serving
 
 
 def test_a_match_gives_its_own_score_and_the_evidence_of_the_others() -> None:
@@ -87,6 +88,32 @@ def test_a_failure_of_one_ends_the_work() -> None:
 
     with pytest.raises(EvaluationError, match="no"):
         list(in_order(work, range(1_000), 2))
+
+
+def busy(retry_after: float | None) -> ResourceExhausted:
+    return ResourceExhausted("busy", code="RESOURCE_EXHAUSTED", retry_after=retry_after)
+
+
+def test_a_change_that_a_busy_service_refuses_is_made_when_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    asked: list[str] = []
+
+    def change(request_id: str) -> str:
+        asked.append(request_id)
+        if len(asked) < 3:
+            raise busy(len(asked) * 0.9)
+        return "made"
+
+    assert patiently(change) == "made"
+    assert (len(set(asked)), waits) == (1, [1.0, 1.8])
+
+    def too_large(_: str) -> str:
+        raise busy(None)
+
+    with pytest.raises(ResourceExhausted):
+        patiently(too_large)
+    assert len(waits) == 2, "another time it is as large"
 
 
 def test_without_a_model_it_says_how_to_make_one(tmp_path: Path) -> None:

@@ -122,6 +122,24 @@ def test_one_slow_look_among_many_does_not_keep_others_out() -> None:
             running.enter_context(turns.turn(clock.now + 100))
 
 
+def test_a_long_look_does_not_make_others_old() -> None:
+    """A logo is drawn and embedded for seconds: that says nothing of how long a check will take."""
+    clock = Clock()
+    turns = Turns(3.0, 4, clock=clock)
+    looks(turns, clock, 150, 0.01, 4)
+    with contextlib.ExitStack() as running:
+        for _ in range(3):
+            running.enter_context(turns.turn(clock.now + 100, long=True))
+        clock.now += 60.0
+        for _ in range(3):
+            running.enter_context(turns.turn(clock.now + 100))
+        assert (turns.running, turns.wait < 0.5) == (6, True)
+    assert turns.running == 0
+    with turns.turn(clock.now + 100):
+        clock.now += 2.0
+        assert turns.wait == pytest.approx(4.0)
+
+
 def test_what_a_look_takes_is_learnt_anew_when_it_changes() -> None:
     clock = Clock()
     turns = Turns(3.0, 4, clock=clock)
