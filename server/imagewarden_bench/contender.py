@@ -35,7 +35,7 @@ def _answer(**said: Any) -> None:
 def model(folder: Path) -> None:
     """Run the newest version of a model on random pictures: a batch a call, by so many threads, for so long.
 
-    In float32, as it is exported; and in bfloat16 where that is told, and the model host would compute in it.
+    In float32, as it is exported; and in bfloat16 where that is told, and the processor has instructions for it.
     """
     from imagewarden_serving.host.precision import Precision  # noqa: PLC0415 -- of this kind alone
     from imagewarden_serving.host.servable import SavedModelServable, SessionOptions  # noqa: PLC0415 -- TensorFlow

@@ -168,7 +168,6 @@ def _row(callers: int, found: list[dict[str, Any]]) -> dict[str, Any]:
         row[f"p{share}_ms"] = spread([one.percentile(share / 100) for one in loads])
     if all("bare_bfloat16" in one for one in found):
         row["bare_bfloat16_a_second"] = spread([one["bare_bfloat16"] for one in found])
-        row["of_bare_bfloat16"] = spread([one["ours"].rate / one["bare_bfloat16"] for one in found])
     row["bare_pass_ms"] = spread([one["pass_ms"] for one in found])
     processor = {name: [one["processor_ms"][name] for one in found] for name in found[0]["processor_ms"]}
     processor["bare model"] = [one["bare_processor_ms"] for one in found]

@@ -191,8 +191,8 @@ def serve(
     tensorflow_intra_op_parallelism: Annotated[int, typer.Option(min=0, help="Threads within one operation.")] = 0,
     tensorflow_inter_op_parallelism: Annotated[int, typer.Option(min=0, help="Threads between operations.")] = 0,
     mixed_precision: Annotated[
-        Precision, typer.Option(help="bfloat16 products: auto has them where the processor does.")
-    ] = Precision.AUTO,
+        Precision, typer.Option(help="bfloat16 for products; auto: where the processor has instructions for it.")
+    ] = Precision.NONE,
     ready_file: Annotated[Path | None, typer.Option(help="Write the ports here as JSON once the host serves.")] = None,
     exit_with_parent: Annotated[
         bool, typer.Option("--exit-with-parent", help="Stop when the process that started this one is gone.")

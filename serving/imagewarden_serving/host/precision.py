@@ -1,4 +1,4 @@
-"""In which precision a session computes: bfloat16 products where the processor has instructions for them.
+"""In which precision a session computes: in float32, or with bfloat16 products.
 
 TensorFlow's own rewriting of the graph (`auto_mixed_precision_onednn_bfloat16`): convolutions and matrix products take
 bfloat16 and add up in float32, what is sensitive stays float32. tensorflow_model_server has the same by
