@@ -119,7 +119,7 @@ class TestSearchIndex:
         assert index.hash_count([1], SignalType.PDQ) == count
         assert index.hash_count([1], SignalType.SHA256) == count
         assert index.hash_count([1], SignalType.MD5) == 0
-        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: count}
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): count}
 
     @pytest.mark.parametrize("count", [1, 2, 4, 8, 16])
     def test_each_of_identical_hashes_is_found(self, come: Come, count: int) -> None:
@@ -193,8 +193,25 @@ class TestSearchIndex:
         assert keys(index.find_vectors([1], VectorSpace.COPY, OTHER_MODEL, vector, 9)) == [2]
         assert keys(index.find_vectors([1], VectorSpace.LOGO, MODEL, vector, 9)) == [3]
         assert index.find_vectors([1], VectorSpace.LOGO, OTHER_MODEL, vector, 9) == []
-        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 1, OTHER_MODEL: 1}
-        assert index.vector_models([1, 2], VectorSpace.SEMANTIC) == {MODEL: 1}
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): 1, (OTHER_MODEL, DIMENSIONS): 1}
+        assert index.vector_models([1, 2], VectorSpace.SEMANTIC) == {(MODEL, 40): 1}
+
+    def test_vectors_of_other_dimensions_hold_nothing_up_and_are_never_compared(self, come: Come) -> None:
+        vectors, odd = unit_vectors(3), unit_vectors(2, dimensions=4)
+        strays = [vector_row(7, odd[0], entry=7), vector_row(8, odd[1], entry=8)]
+        catalog = LoggedCatalog()
+        catalog.commit(Change(1, added_vectors=strays))
+        catalog.commit(Change(2, added_vectors=[vector_row(key, vectors[key], entry=key) for key in range(3)]))
+        catalog.commit(Change(3, removed_vectors=[without_vector(strays[0])]))
+        index = come(catalog)
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, 4): 1, (MODEL, DIMENSIONS): 3}
+        assert sorted(keys(index.find_vectors([1], VectorSpace.COPY, MODEL, vectors[:1], 9))) == [0, 1, 2]
+        assert {hit.entry for hit in index.find_entries([1], VectorSpace.COPY, MODEL, vectors, 9)} == {0, 1, 2}
+        assert [hit.entry for hit in index.score_entries([1, 8], [1], VectorSpace.COPY, MODEL, vectors)] == [1]
+        assert index.find_entries([1], VectorSpace.COPY, MODEL, unit_vectors(1, dimensions=25), 3) == []
+        catalog.commit(Change(4, removed_vectors=[without_vector(strays[1])]))
+        index.apply(catalog.changes(index.revision))
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): 3}
 
     def test_what_is_removed_is_not_found_and_comes_back(self, come: Come) -> None:
         vectors = unit_vectors(3)
@@ -212,7 +229,7 @@ class TestSearchIndex:
         assert index.find_pdq([1], [pdq(1)], 31) == [Hit(1, 0, 0.0)]
         assert keys(index.find_digests([1], [HashSignal(SignalType.MD5, bytes(16))])) == [2, 3]
         assert keys(index.find_vectors([1], VectorSpace.COPY, MODEL, vectors[:1], 1)) == [0]
-        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 3}
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): 3}
 
     def test_a_removed_bank_goes_with_all_it_had(self, come: Come) -> None:
         vector = unit_vectors(1)

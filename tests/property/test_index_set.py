@@ -29,6 +29,9 @@ from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, HashSign
 
 BANKS = [1, 2, 3]
 POOL = unit_vectors(40)
+# A vector of other dimensions, as a list may have brought it.
+ODD = -1
+ODD_VECTOR = unit_vectors(1, dimensions=5)[0]
 PDQ_POOL = [pdq(seed, flipped=bits) for seed in range(3) for bits in (0, 1, 15, 31, 32, 60)]
 
 SCALES = [(0.0, 1.0), (0.2, 0.1), (-0.1, 2.0)]
@@ -86,7 +89,7 @@ class Histories(RuleBasedStateMachine):
             st.tuples(
                 st.sampled_from([VectorSpace.COPY, VectorSpace.LOGO]),
                 st.sampled_from([MODEL, OTHER_MODEL]),
-                st.integers(0, len(POOL) - 1),
+                st.integers(0, len(POOL) - 1) | st.just(ODD),
             ),
             max_size=5,
         ),
@@ -108,7 +111,8 @@ class Histories(RuleBasedStateMachine):
             rows.append(hash_row(self.next_key, hash_value(type_, number), type_, bank, entry))
             self.next_key += 1
         for space, model, number in vectors:
-            rows.append(vector_row(self.next_key, POOL[number], bank, space, model, entry, scale))
+            vector = ODD_VECTOR if number == ODD else POOL[number]
+            rows.append(vector_row(self.next_key, vector, bank, space, model, entry, scale))
             self.next_key += 1
         for seed in features:
             rows.append(local_row(self.next_key, seed, bank, entry=entry))

@@ -19,8 +19,11 @@ from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVec
 from imagewarden_server.matching.types import DIGEST_BYTES, HASH_BYTES, SignalType, VectorSpace
 from imagewarden_server.media import DRAWINGS, GREYS, SHAPES
 
-Place = tuple[VectorSpace, str]
-"""Which vectors of a bank are in one index: space and model."""
+Place = tuple[VectorSpace, str, int]
+"""Which vectors of a bank are in one index: space, model and dimensions.
+
+A model has vectors of one number of dimensions; where a list brought others under its name, they stand apart, so that
+they hold up neither changes nor a start, and a check can tell that they are there."""
 
 _DESCRIPTOR_BYTES = 128
 # What is kept as sets of local features are, and has no keypoints to vote with.
@@ -53,9 +56,8 @@ class BankIndexes:
             expected = HASH_BYTES.get(row.type)
             if len(row.value) != expected:
                 raise WrongShape(f"hash {row.key} of type {row.type.value} has {len(row.value)} bytes, not {expected}")
-        for (space, model), group in _by_place(vectors).items():
-            held = self.vectors.get((space, model))
-            _check_group(group, held.dimensions if held is not None else len(group[0].vector))
+        for (_, _, dimensions), group in _by_place(vectors).items():
+            _check_group(group, dimensions)
         for local in features:
             points, descriptors = local.features.points, local.features.descriptors
             count = len(points)
@@ -97,7 +99,7 @@ class BankIndexes:
         """Add vectors that `check` has seen."""
         for place, group in _by_place(rows).items():
             if place not in self.vectors:
-                self.vectors[place] = EntryVectors(len(group[0].vector), GRAPH_FROM[place[0]], GRAPH_AXES.get(place[0]))
+                self.vectors[place] = EntryVectors(place[2], GRAPH_FROM[place[0]], GRAPH_AXES.get(place[0]))
             index = self.vectors[place]
             there = index.holds([row.key for row in group])
             fresh = list({row.key: row for row, held in zip(group, there, strict=True) if not held}.values())
@@ -111,13 +113,13 @@ class BankIndexes:
                 )
 
     def remove_vectors(self, rows: Iterable[StoredVector]) -> None:
-        """Remove vectors; an index that is left without any goes."""
-        for place, group in _by_place(rows).items():
-            index = self.vectors.get(place)
-            if index is None:
-                continue
-            index.remove([row.key for row in group])
-            if not len(index):
+        """Remove vectors, by their keys alone; an index that is left without any goes."""
+        gone: dict[tuple[VectorSpace, str], list[int]] = defaultdict(list)
+        for row in rows:
+            gone[row.space, row.model].append(row.key)
+        for place in [place for place in self.vectors if place[:2] in gone]:
+            self.vectors[place].remove(gone[place[:2]])
+            if not len(self.vectors[place]):
                 del self.vectors[place]
 
     def add_locals(self, rows: Iterable[StoredLocal]) -> None:
@@ -157,7 +159,7 @@ class BankIndexes:
             index = self.vectors.get(name)
             if index is None:
                 return None
-            vectors = VectorPart(bank, *name, index.dimensions, len(index), index.arrays())
+            vectors = VectorPart(bank, *name, len(index), index.arrays())
             return lambda: vectors
         local = self.locals.get(name)
         if local is None:
@@ -192,7 +194,7 @@ class BankIndexes:
             vectors = EntryVectors.of(part.arrays, part.dimensions, GRAPH_FROM[part.space], GRAPH_AXES.get(part.space))
             if len(vectors) != part.count:
                 raise WrongShape(f"the part has {len(vectors)} vectors, and {part.count} were expected")
-            self.vectors[part.space, part.model] = vectors
+            self.vectors[part.space, part.model, part.dimensions] = vectors
         elif isinstance(part, LocalPart):
             features = LocalIndex.of(part.arrays, votes=part.extractor not in _NO_KEYPOINTS)
             if len(features) != part.count:
@@ -223,7 +225,7 @@ def _check_group(rows: Sequence[StoredVector], dimensions: int) -> None:
 def _by_place(rows: Iterable[StoredVector]) -> dict[Place, list[StoredVector]]:
     places: dict[Place, list[StoredVector]] = defaultdict(list)
     for row in rows:
-        places[row.space, row.model].append(row)
+        places[row.space, row.model, len(row.vector)].append(row)
     return places
 
 

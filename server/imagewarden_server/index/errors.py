@@ -1,7 +1,7 @@
 """What an index refuses, and why. Each message says which value it was; nothing has changed when one is raised.
 
 IndexRefused (ValueError)   what was given would poison the index
-├── WrongShape              a vector of other dimensions, a hash of another length, local features of another form
+├── WrongShape              what is no vector, a hash of another length, local features of another form
 ├── NotUnitVector           a vector that is not finite, or not of norm 1
 ├── WrongScale              a mean or a deviation by which no score can be normalised
 └── DuplicateKey            a key that is there already
@@ -17,7 +17,7 @@ class IndexRefused(ValueError):
 
 
 class WrongShape(IndexRefused):
-    """A vector has other dimensions than the index, or a hash another length than its type."""
+    """A vector has another shape than the index, or a hash another length than its type."""
 
 
 class NotUnitVector(IndexRefused):

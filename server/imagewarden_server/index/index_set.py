@@ -11,20 +11,13 @@ from imagewarden_server.index.errors import RevisionGap
 from imagewarden_server.index.locking import ReadersWriterLock
 from imagewarden_server.index.parts import IndexInfo, Part
 from imagewarden_server.index.scores import Best
-from imagewarden_server.matching.ports import (
-    Change,
-    EntryHit,
-    Hit,
-    LocalVotes,
-    StoredHash,
-    StoredLocal,
-    StoredVector,
-)
+from imagewarden_server.matching.ports import Change, EntryHit, Hit, LocalVotes, StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import (
     HASH_BYTES,
     HashSignal,
     LocalFeatures,
     SignalType,
+    VectorModel,
     Vectors,
     VectorSpace,
 )
@@ -212,12 +205,12 @@ class IndexSet:
         """The k nearest vectors of each bank to each query, by cosine similarity, nearest first within a query.
 
         Raises:
-            IndexRefused: the queries are not unit vectors of the model's dimensions, or k is less than 1.
+            IndexRefused: the queries are not unit vectors, or k is less than 1.
         """
         hits: list[Hit] = []
         with self._lock.read():
             for bank in self._held(banks):
-                index = bank.vectors.get((space, model))
+                index = bank.vectors.get((space, model, queries.shape[1]))
                 if index is None:
                     continue
                 for place, (keys, similarities) in enumerate(zip(*index.search(queries, k), strict=True)):
@@ -232,13 +225,12 @@ class IndexSet:
         """The k best entries of each bank over all queries: of each its best view and query, the best entry first.
 
         Raises:
-            IndexRefused: the queries are not unit vectors of the model's dimensions, or k is less than 1.
+            IndexRefused: the queries are not unit vectors, or k is less than 1.
         """
+        place = space, model, queries.shape[1]
         with self._lock.read():
             found = [
-                bank.vectors[space, model].find_entries(queries, k)
-                for bank in self._held(banks)
-                if (space, model) in bank.vectors
+                bank.vectors[place].find_entries(queries, k) for bank in self._held(banks) if place in bank.vectors
             ]
         return _entry_hits(found)
 
@@ -248,13 +240,14 @@ class IndexSet:
         """The best view and query of each given entry that has vectors of the space and model, the best first; exact.
 
         Raises:
-            IndexRefused: the queries are not unit vectors of the model's dimensions.
+            IndexRefused: the queries are not unit vectors.
         """
+        place = space, model, queries.shape[1]
         with self._lock.read():
             found = [
-                bank.vectors[space, model].score_entries(entries, queries)
+                bank.vectors[place].score_entries(entries, queries)
                 for bank in self._held(banks)
-                if (space, model) in bank.vectors
+                if place in bank.vectors
             ]
         return _entry_hits(found)
 
@@ -303,14 +296,14 @@ class IndexSet:
                 return sum(len(bank.pdq) for bank in self._held(banks))
             return sum(len(bank.digests[type_]) for bank in self._held(banks) if type_ in bank.digests)
 
-    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[str, int]:
-        """How many vectors of a space the given banks have, by model fingerprint."""
-        counts: dict[str, int] = defaultdict(int)
+    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[VectorModel, int]:
+        """How many vectors of a space the given banks have, by what made them."""
+        counts: dict[VectorModel, int] = defaultdict(int)
         with self._lock.read():
             for bank in self._held(banks):
-                for (held_space, model), index in bank.vectors.items():
+                for (held_space, model, dimensions), index in bank.vectors.items():
                     if held_space is space:
-                        counts[model] += len(index)
+                        counts[VectorModel(model, dimensions)] += len(index)
         return dict(counts)
 
     def _held(self, banks: Sequence[int]) -> list[BankIndexes]:
@@ -329,7 +322,7 @@ class IndexSet:
                 for type_, table in bank.digests.items():
                     hashes[type_] += len(table)
                     hash_bytes += table.nbytes
-                for (space, _), index in bank.vectors.items():
+                for (space, _, _), index in bank.vectors.items():
                     vectors[space] += len(index)
                     vector_bytes += index.nbytes
                 for local in bank.locals.values():

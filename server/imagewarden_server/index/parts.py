@@ -24,7 +24,7 @@ class HashPart:
 
 @dataclass(frozen=True, slots=True)
 class VectorPart:
-    """All vectors of one model and space in one bank, as `EntryVectors.arrays` gives them; `count` are not removed."""
+    """All vectors of one place in one bank, as `EntryVectors.arrays` gives them; `count` are not removed."""
 
     bank: int
     space: VectorSpace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.evidence import Sighting
 from imagewarden_server.matching.lookup import LocalQuery, Lookup, VectorQueries
 from imagewarden_server.matching.pictures import Look, Workers, embedding_usable, looks
-from imagewarden_server.matching.types import Box, SignalType, UndecidedCode, VectorSpace
+from imagewarden_server.matching.types import Box, SignalType, UndecidedCode, VectorModel, VectorSpace
 from imagewarden_server.matching.walk import DeadlineInStage, Walk
 from imagewarden_server.media import Frame
 
@@ -85,7 +86,7 @@ class ContentComparer:
             return False
         return True
 
-    async def _embed(self, walk: Walk, spaces: Mapping[VectorSpace, Mapping[str, int]]) -> _Asked | None:
+    async def _embed(self, walk: Walk, spaces: Mapping[VectorSpace, Mapping[VectorModel, int]]) -> _Asked | None:
         """The model's answer; None where nothing can be compared with it, or it did not come."""
         usable = [frame for frame in walk.frames if embedding_usable(frame)]
         if len(usable) < len(walk.frames):
@@ -120,7 +121,16 @@ class ContentComparer:
         walk.model = model.label
         if VectorSpace.COPY in asked.spaces:
             walk.whole = model.fingerprint, queries[0].vectors
-        if foreign := asked.foreign():
+        foreign, misshapen = asked.foreign()
+        if misshapen:
+            walk.say(
+                UndecidedCode.EMBEDDING_UNAVAILABLE,
+                f"{misshapen} stored vectors are under the name of the model, {model.label}, and have other numbers of "
+                "dimensions than its own: they are never compared; find their entries with ListEntries, whose signals "
+                "tell their dimensions, and delete them",
+                _MODEL_SIGNALS,
+            )
+        if foreign:
             names = ", ".join(f"{name[:12]} ({count})" for name, count in sorted(foreign.items()))
             walk.say(
                 UndecidedCode.EMBEDDING_UNAVAILABLE,
@@ -226,12 +236,18 @@ class _Asked:
 
     answer: Embeddings
     given: Sequence[Look]
-    spaces: Mapping[VectorSpace, Mapping[str, int]]
+    spaces: Mapping[VectorSpace, Mapping[VectorModel, int]]
 
-    def foreign(self) -> dict[str, int]:
-        """How many stored vectors are of other models, by fingerprint."""
-        own = self.answer.model.fingerprint
-        return {name: count for models in self.spaces.values() for name, count in models.items() if name != own}
+    def foreign(self) -> tuple[dict[str, int], int]:
+        """How many stored vectors are of other models, by fingerprint; and how many of this one have other shapes."""
+        model, others, misshapen = self.answer.model, Counter[str](), 0
+        for space, stored in self.spaces.items():
+            for one, count in stored.items():
+                if one.fingerprint != model.fingerprint:
+                    others[one.fingerprint] += count
+                elif one != model.vectors_of(space):
+                    misshapen += count
+        return others, misshapen
 
     def queries(self) -> list[VectorQueries]:
         """What is compared in each space.

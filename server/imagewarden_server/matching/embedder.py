@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imagewarden_server.matching.types import Box, Vectors, VectorSpace
+from imagewarden_server.matching.errors import InvalidField
+from imagewarden_server.matching.types import Box, NewEntry, VectorModel, Vectors, VectorSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,15 @@ class ModelInfo:
     copy_background: tuple[int, int] = (0, 0)
     logo_background: tuple[int, int] = (0, 0)
 
+    def vectors_of(self, space: VectorSpace) -> VectorModel:
+        """As what its own vectors of a space are stored."""
+        dimensions = {
+            VectorSpace.COPY: self.dimensions,
+            VectorSpace.LOGO: self.logo_dimensions,
+            VectorSpace.SEMANTIC: self.semantic_dimensions,
+        }
+        return VectorModel(self.fingerprint, dimensions[space])
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
@@ -56,6 +66,22 @@ class Embeddings:
     regions: NDArray[np.float32] | None = None
     logos: NDArray[np.float32] | None = None
     semantic: Vectors | None = None
+
+
+def check_dimensions(model: ModelInfo, entry: NewEntry) -> None:
+    """Refuse vectors under the name of the model that answers now that cannot be its own.
+
+    Raises:
+        InvalidField: which they are.
+    """
+    for signal in entry.vectors:
+        side, own = signal.vectors.shape[1], model.vectors_of(signal.space)
+        if signal.model == own.fingerprint and side != own.dimensions:
+            raise InvalidField(
+                "vectors",
+                f"of model {signal.model} have {side} dimensions, and it is served here, with {own.dimensions}; export "
+                "the list again where its pictures were added, or leave the vectors out",
+            )
 
 
 class Embedder(Protocol):

@@ -27,6 +27,7 @@ from imagewarden_server.matching.types import (
     LocalFeatures,
     Match,
     SignalType,
+    VectorModel,
     Vectors,
     VectorSpace,
 )
@@ -106,8 +107,8 @@ class Lookup:
         """Whether any entry in scope can be recognised by local features of this extractor."""
         return self._index.local_count(list(scope.comparing(SignalType.LOCAL))).get(extractor, 0) > 0
 
-    def models(self, scope: Scope, space: VectorSpace) -> dict[str, int]:
-        """How many vectors in scope a space has, by the model that made them."""
+    def models(self, scope: Scope, space: VectorSpace) -> dict[VectorModel, int]:
+        """How many vectors in scope a space has, by what made them."""
         banks = scope.comparing(SignalType.EMBEDDING, _SPACE_KINDS[space])
         return self._index.vector_models(list(banks), space)
 

@@ -19,6 +19,7 @@ from imagewarden_server.matching.types import (
     NewEntry,
     Policy,
     SignalType,
+    VectorModel,
     Vectors,
     VectorSpace,
 )
@@ -180,7 +181,10 @@ class SearchIndex(Protocol):
         """
 
     def find_vectors(self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int) -> list[Hit]:
-        """The k nearest vectors of each bank to each query, by cosine similarity, nearest first within a query."""
+        """The k nearest vectors of each bank to each query, by cosine similarity, nearest first within a query.
+
+        Vectors of other dimensions than the queries are as those of another model; so they are to all that is below.
+        """
 
     def find_entries(
         self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int
@@ -204,8 +208,8 @@ class SearchIndex(Protocol):
     def hash_count(self, banks: Sequence[int], type_: SignalType) -> int:
         """How many hashes of a type the given banks have."""
 
-    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[str, int]:
-        """How many vectors of a space the given banks have, by model fingerprint."""
+    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[VectorModel, int]:
+        """How many vectors of a space the given banks have, by what made them."""
 
 
 @dataclass(frozen=True, slots=True)

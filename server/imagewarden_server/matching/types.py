@@ -9,6 +9,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +167,13 @@ class HashSignal:
     type: SignalType
     value: bytes
     quality: int | None = None
+
+
+class VectorModel(NamedTuple):
+    """What made vectors: only those that are alike in both are comparable."""
+
+    fingerprint: str
+    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)

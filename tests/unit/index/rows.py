@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imagewarden_server.matching.ports import Change, EntryHit, Hit, LocalVotes, StoredHash, StoredLocal, StoredVector
-from imagewarden_server.matching.types import HashSignal, LocalFeatures, SignalType, Vectors, VectorSpace
+from imagewarden_server.matching.types import HashSignal, LocalFeatures, SignalType, VectorModel, Vectors, VectorSpace
 
 DIMENSIONS = 24
 MODEL = "a" * 64
@@ -71,6 +71,10 @@ def without_vector(row: StoredVector) -> StoredVector:
 def without_features(row: StoredLocal) -> StoredLocal:
     """A row as a change that removes it has it."""
     return StoredLocal(row.key, row.bank, row.entry, row.extractor, NO_FEATURES)
+
+
+def _comparable(row: StoredVector, space: VectorSpace, model: str, queries: Vectors) -> bool:
+    return (row.space, row.model, len(row.vector)) == (space, model, queries.shape[1])
 
 
 def _same(features: LocalFeatures, asked: set[bytes]) -> float:
@@ -141,7 +145,7 @@ class Rows:
     ) -> list[EntryHit]:
         best: dict[int, EntryHit] = {}
         for row in self.vectors.values():
-            if row.bank not in banks or (row.space, row.model) != (space, model) or row.entry not in entries:
+            if row.bank not in banks or not _comparable(row, space, model, queries) or row.entry not in entries:
                 continue
             for place, cosine in enumerate((queries @ row.vector).tolist()):
                 value = (cosine - row.mean) / row.deviation
@@ -176,7 +180,8 @@ class Rows:
     def find_vectors(self, banks: Sequence[int], space: VectorSpace, model: str, queries: Vectors, k: int) -> list[Hit]:
         hits: list[Hit] = []
         for bank in banks:
-            rows = [row for row in self.vectors.values() if (row.bank, row.space, row.model) == (bank, space, model)]
+            mine = [row for row in self.vectors.values() if row.bank == bank]
+            rows = [row for row in mine if _comparable(row, space, model, queries)]
             for place, query in enumerate(queries):
                 near = sorted(
                     (Hit(row.key, place, float(row.vector @ query)) for row in rows), key=lambda hit: -hit.value
@@ -187,8 +192,9 @@ class Rows:
     def hash_count(self, banks: Sequence[int], type_: SignalType) -> int:
         return sum(row.bank in banks and row.type is type_ for row in self.hashes.values())
 
-    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[str, int]:
-        return dict(Counter(row.model for row in self.vectors.values() if row.bank in banks and row.space is space))
+    def vector_models(self, banks: Sequence[int], space: VectorSpace) -> dict[VectorModel, int]:
+        rows = [row for row in self.vectors.values() if row.bank in banks and row.space is space]
+        return dict(Counter(VectorModel(row.model, len(row.vector)) for row in rows))
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.unit.index.rows import (
+    DIMENSIONS,
     EXTRACTOR,
     MODEL,
     OTHER_MODEL,
@@ -74,7 +75,7 @@ class TestRevisions:
         assert index.local_count([1]) == {EXTRACTOR: 1}
         assert index.hash_count([1], SignalType.PDQ) == 0
         assert index.hash_count([1], SignalType.MD5) == 1
-        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 2}
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): 2}
 
 
 class TestRefusals:
@@ -86,8 +87,8 @@ class TestRefusals:
             ([hash_row(9, bytes(32), SignalType.EMBEDDING)], [], WrongShape),
             ([], [vector_row(9, np.zeros(24, np.float32))], NotUnitVector),
             ([], [vector_row(9, np.full(24, np.nan, np.float32))], NotUnitVector),
-            ([], [vector_row(9, unit_vectors(1, dimensions=25)[0])], WrongShape),
-            ([], [vector_row(8, unit_vectors(1)[0]), vector_row(9, unit_vectors(1)[0][:3])], WrongShape),
+            ([], [vector_row(9, np.zeros(0, np.float32))], NotUnitVector),
+            ([], [vector_row(8, unit_vectors(1)[0]), vector_row(9, unit_vectors(1)[0][:3])], NotUnitVector),
             ([], [vector_row(9, unit_vectors(1))], WrongShape),
             ([], [vector_row(9, unit_vectors(1)[0], scale=(0.1, 0.0))], WrongScale),
             ([], [vector_row(9, unit_vectors(1)[0], scale=(0.1, -1.0))], WrongScale),
@@ -118,17 +119,11 @@ class TestRefusals:
         assert [hit.key for hit in index.find_pdq([1], [pdq(1), pdq(2)], 0)] == [1]
         assert keys(index, vector[0], 5) == [1]
         assert index.local_count([1]) == {}
-        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 1}
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): 1}
 
     def test_bad_queries_are_refused(self) -> None:
         index = IndexSet()
         index.apply([Change(1, added_hashes=[hash_row(1, pdq(1))], added_vectors=[vector_row(1, unit_vectors(1)[0])])])
-        with pytest.raises(WrongShape, match="25"):
-            index.find_vectors([1], VectorSpace.COPY, MODEL, unit_vectors(1, dimensions=25), 3)
-        with pytest.raises(WrongShape, match="25"):
-            index.find_entries([1], VectorSpace.COPY, MODEL, unit_vectors(1, dimensions=25), 3)
-        with pytest.raises(WrongShape, match="25"):
-            index.score_entries([1], [1], VectorSpace.COPY, MODEL, unit_vectors(1, dimensions=25))
         with pytest.raises(WrongShape, match="at least 1"):
             index.find_entries([1], VectorSpace.COPY, MODEL, unit_vectors(1), 0)
         with pytest.raises(NotUnitVector):
@@ -160,7 +155,7 @@ class TestCompact:
         index.apply([Change(3, removed_vectors=gone), Change(4, added_vectors=rows[1_300:1_302])])
         assert keys(index, vectors[1_301]) == [1_301]
         assert keys(index, vectors[1_303]) != [1_303]
-        assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 1_302}
+        assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, 8): 1_302}
         (best,) = index.find_entries([1], VectorSpace.COPY, MODEL, vectors[77:78], 1)
         assert (best.entry, best.key, best.query) == (38, 77, 0)
 

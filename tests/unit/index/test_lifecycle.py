@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.index.rows import MODEL, LoggedCatalog, hash_row, pdq, unit_vectors, vector_row
+from tests.unit.index.rows import DIMENSIONS, MODEL, LoggedCatalog, hash_row, pdq, unit_vectors, vector_row
 
 from imagewarden_server.index import IndexSet, NotUnitVector, open_index, save_snapshot
 from imagewarden_server.matching.ports import Change, StoredHash
@@ -36,7 +36,7 @@ def assert_has_all(index: IndexSet, catalog: LoggedCatalog) -> None:
         (hit,) = index.find_vectors([1], VectorSpace.COPY, MODEL, vector.vector[None], 1)
         assert hit.key == vector.key
     assert index.hash_count([1], SignalType.PDQ) == len(rows.hashes)
-    assert index.vector_models([1], VectorSpace.COPY) == {MODEL: len(rows.vectors)}
+    assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, DIMENSIONS): len(rows.vectors)}
 
 
 @pytest.mark.parametrize("revision", [0, 3, 6])

@@ -76,7 +76,7 @@ def assert_is_sample(index: IndexSet) -> None:
     assert index.find_pdq([1, 2], [bytes([9]) * 32], 0) == [Hit(20, 0, 0.0)]
     found = index.find_vectors([1], VectorSpace.COPY, MODEL, VECTORS[:5], 1)
     assert [hit.key for hit in found if hit.value > 0.99] == [0, 2, 3, 4]
-    assert index.vector_models([1], VectorSpace.COPY) == {MODEL: 4}
+    assert index.vector_models([1], VectorSpace.COPY) == {(MODEL, 8): 4}
     for key, space in ((20, VectorSpace.LOGO), (21, VectorSpace.SEMANTIC)):
         (hit,) = index.find_vectors([1, 2], space, MODEL, VECTORS[key - 10 : key - 9], 5)
         assert hit.key == key
@@ -342,4 +342,4 @@ class TestFrozen:
         assert problems == []
         assert loaded is not None
         assert_is_sample(loaded)
-        assert loaded._banks[1].vectors[VectorSpace.COPY, MODEL].has_graph
+        assert loaded._banks[1].vectors[VectorSpace.COPY, MODEL, 8].has_graph
