@@ -57,6 +57,8 @@ from imagewarden_server.upkeep import Snapshotter, cancel, every, expire
 
 _AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
 _REFLECTED = (MODERATION, BANKS, _AUDIT, health.SERVICE_NAME, reflection.SERVICE_NAME)
+_FOLLOW_SECONDS = 1.0
+"""Each change is followed as it is made; this is for what kept that from happening."""
 _EXPIRE_SECONDS = 10.0
 _FLOOD_SECONDS = 1.0
 _KEY_SECONDS = 0.5
@@ -129,6 +131,7 @@ class App:
         follower = Follower(catalog, index)
         snapshotter = Snapshotter(index, snapshots, catalog.id)
         stack.push_async_callback(snapshotter.save)
+        stack.push_async_callback(follower.settle)
         embedder = TfServingEmbedder(
             settings.model_address,
             settings.model_name,
@@ -186,7 +189,7 @@ class App:
             BankServicer(
                 Administrator(catalog, follower, workers),
                 enroller,
-                Importer(catalog, follower, workers),
+                Importer(catalog, follower, workers, embedder),
                 Previewer(catalog=catalog, index=index, window=self._window, enroller=enroller, workers=workers),
                 catalog.id,
             ),
@@ -204,12 +207,12 @@ class App:
         status = self._status_server(readiness)
         for task in (
             readiness.watch(),
+            every(_FOLLOW_SECONDS, follower.catch_up),
             every(_EXPIRE_SECONDS, lambda: expire(catalog, follower, self._window)),
             every(settings.snapshot_seconds, snapshotter.save),
             every(_FLOOD_SECONDS, lambda: quarantiner.put_flooded(floods)),
         ):
-            running = asyncio.create_task(task)
-            stack.push_async_callback(cancel, running)
+            stack.push_async_callback(cancel, asyncio.create_task(task))
         self._serving = True
         await readiness.update()
         self.addresses = Addresses(with_port(settings.listen, port), with_port(settings.metrics_listen, status.port))

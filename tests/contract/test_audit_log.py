@@ -21,8 +21,9 @@ from imagewarden_server.matching import actor
 from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditEvent, AuditQuery
 from imagewarden_server.matching.errors import BankExists, EntryNotFound
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.policy import default_policy
-from imagewarden_server.matching.ports import BankPatch, EntryPatch, Idempotency
+from imagewarden_server.matching.ports import Idempotency
 from imagewarden_server.matching.types import BankKind, EntryState, HashSignal, NewEntry, SignalType
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 

@@ -25,16 +25,9 @@ from imagewarden_server.matching.errors import (
     RequestIdReused,
 )
 from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.policy import complete, default_policy
-from imagewarden_server.matching.ports import (
-    BankPatch,
-    Change,
-    EntryPatch,
-    Idempotency,
-    StoredHash,
-    StoredLocal,
-    StoredVector,
-)
+from imagewarden_server.matching.ports import Change, Idempotency, StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import (
     Action,
     BankKind,
@@ -93,7 +86,7 @@ def picture(number: int, views: int = 2) -> NewEntry:
 
 
 def make(catalog: SqlCatalog, bank_id: str = "abuse") -> None:
-    catalog.create_bank(bank_id, BankKind.BANNED, policy=BANNED)
+    catalog.create_bank(bank_id, BankKind.BANNED, policy=BANNED, keep_images=True)
 
 
 def test_the_state_is_its_owners_alone(catalog: SqlCatalog, path: Path) -> None:

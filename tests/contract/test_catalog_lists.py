@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from imagewarden_server.catalog import SqlCatalog, audit, export
 from imagewarden_server.matching.audit import AuditQuery
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.lists import Imported, ListRecord
-from imagewarden_server.matching.ports import EntryPatch
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.types import (
     BankKind,
     Entry,
@@ -212,6 +212,83 @@ def test_vectors_of_other_dimensions_are_refused(catalog: SqlCatalog) -> None:
     assert result.added == 2
     assert [one.number for one in result.refused] == [2, 4]
     assert "9 dimensions, and the bank's have 8" in result.refused[0].message
+
+
+def test_a_refused_record_says_nothing_of_those_after_it(catalog: SqlCatalog) -> None:
+    catalog.add_entry("abuse", picture(7))
+
+    def record(number: int, **sides: int) -> ListRecord:
+        vectors = tuple(
+            VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, model, np.eye(side, dtype=np.float32)[:1])
+            for model, side in sides.items()
+        )
+        return ListRecord(number, NewEntry(hashes=(sha(number),), vectors=vectors))
+
+    tombstone = gone(record(2, third=9))
+    result = take(catalog, record(1, other=9, model=9), tombstone, record(3, other=10), record(4, third=10))
+    assert [one.number for one in result.refused] == [1]
+    assert (result.added, result.absent) == (2, 1)
+
+
+def by_id(entry: Entry, number: int, state: EntryState | None = None, **said: object) -> ListRecord:
+    """A record that knows an entry by its id."""
+    return ListRecord(number, NewEntry(**said), id=entry.id, state=state)  # type: ignore[arg-type]  # short cut
+
+
+def test_two_records_of_a_message_may_be_of_one_entry(catalog: SqlCatalog) -> None:
+    take(catalog, named(1, 1))
+    (entry,) = entries(catalog)
+    disabled, active = EntryState.DISABLED, EntryState.ACTIVE
+    again = dataclasses.replace(named(1, 1), number=2, state=active)
+    assert take(catalog, by_id(entry, 1, disabled), again) == Imported(updated=2)
+    assert catalog.get_entry("abuse", entry.id).state is active
+    hashes, _, _ = fold(catalog.changes(0, limit=1_000))
+    assert hashes == {row.key for batch in catalog.live_hashes() for row in batch}
+    assert len(hashes) == 1
+    assert take(catalog, by_id(entry, 1, note="a"), named(1, 1, 2), by_id(entry, 3, note="b")) == Imported(
+        updated=2, unchanged=1
+    )
+    assert catalog.get_entry("abuse", entry.id).note == "b"
+    event = json.loads(catalog.audit.events(AuditQuery(newest_first=True, limit=1)).items[0].before)
+    assert event[entry.id] == {"note": "", "signals": [f"sha256 {sha(1).value.hex()}"]}
+
+
+def test_a_record_of_an_entry_that_the_same_message_brought_is_no_second_one(catalog: SqlCatalog) -> None:
+    new = ListRecord(1, NewEntry(hashes=(sha(1),), external_id="case-1", source="list"), id="of-another-server")
+    assert take(catalog, new, named(1, 2), gone(named(2)), new) == Imported(added=1, updated=2, absent=1)
+    (entry,) = entries(catalog)
+    assert (entry.id, digests(entry)) == ("of-another-server", {sha(1).value.hex()})
+    hashes, _, _ = fold(catalog.changes(0, limit=1_000))
+    assert hashes == {row.key for batch in catalog.live_hashes() for row in batch}
+
+
+def test_a_list_of_a_bank_that_is_gone_is_none_of_its_namesakes(catalog: SqlCatalog) -> None:
+    before = catalog.get_bank("abuse")
+    catalog.delete_bank("abuse", force=True)
+    catalog.create_bank("abuse", BankKind.BRAND, policy=BANNED)
+    revision = catalog.revision()
+    changes: list[Callable[[], object]] = [
+        lambda: catalog.import_records("abuse", [plain(1)], (), bank_key=before.key, validate_only=False),
+        lambda: catalog.import_records("abuse", [plain(1)], (), bank_key=before.key, validate_only=True),
+        lambda: catalog.add_hashes("abuse", [plain(1).entry], bank_key=before.key),
+        lambda: catalog.add_entry("abuse", picture(1), bank_key=before.key),
+        lambda: catalog.update_bank("abuse", BankPatch(enabled=False), bank_key=before.key),
+    ]
+    for change in changes:
+        with pytest.raises(BankNotFound):
+            change()
+    assert catalog.revision() == revision
+    assert not entries(catalog)
+
+
+def test_pictures_are_kept_where_the_bank_keeps_them_now(catalog: SqlCatalog) -> None:
+    catalog.update_bank("abuse", BankPatch(keep_images=False))
+    catalog.add_entry("abuse", dataclasses.replace(picture(1), image=b"file"))
+    assert take(catalog, named(2, 2, image=b"file")) == Imported(added=1)
+    assert [one.entry.image for one in exported(catalog)] == [None, None]
+    catalog.update_bank("abuse", BankPatch(keep_images=True))
+    assert take(catalog, named(2, 2, image=b"file")) == Imported(updated=1)
+    assert [one.entry.image for one in exported(catalog)] == [None, b"file"]
 
 
 def test_no_bank_is_an_error(catalog: SqlCatalog) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy.dialects import sqlite
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.catalog.entries import list_query
 from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.patches import EntryPatch
 from imagewarden_server.matching.policy import default_policy
-from imagewarden_server.matching.ports import EntryPatch
 from imagewarden_server.matching.types import BankKind, EntryState, HashSignal, NewEntry, SignalType
 
 

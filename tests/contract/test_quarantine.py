@@ -22,7 +22,8 @@ from imagewarden_server.matching.feedback import Reporter
 from imagewarden_server.matching.flood import Floods
 from imagewarden_server.matching.listing import EntryFilter
 from imagewarden_server.matching.opinions import Opinion, Quarantine, QuarantineReason
-from imagewarden_server.matching.ports import BankPatch, EntryPatch, Idempotency
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
+from imagewarden_server.matching.ports import Idempotency
 from imagewarden_server.matching.quarantine import Quarantiner
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Action, BankKind, Entry, SignalType, Verdict

@@ -198,7 +198,7 @@ class World:
         previewer = Previewer(
             catalog=catalog, index=index, window=self._window, enroller=enroller, workers=self._workers
         )
-        banks = BankServicer(Administrator(*kept), enroller, Importer(*kept), previewer, catalog.id)
+        banks = BankServicer(Administrator(*kept), enroller, Importer(*kept, parts["embedder"]), previewer, catalog.id)
         audit = AuditServicer(catalog.audit, self._workers)
         servicers = zip(_SERVICES, (moderation, banks, audit), strict=True)
         return _Open(catalog, {service.full_name: servicer for service, servicer in servicers})

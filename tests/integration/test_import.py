@@ -123,6 +123,45 @@ def test_what_is_wrong_with_a_stream_ends_it_and_keeps_what_was_answered(api: Ap
     assert len(export(api, bank)) == 3
 
 
+def test_a_stream_ends_with_its_bank_though_another_one_has_its_name(api: Api) -> None:
+    bank = api.create_bank("lists")
+
+    def requests() -> Iterator[pb.ImportEntriesRequest]:
+        yield pb.ImportEntriesRequest(bank=bank, records=[record(1)])
+        api.banks.DeleteBank(pb.DeleteBankRequest(name=bank, force=True), timeout=30)
+        api.create_bank("lists", BRAND)
+        yield pb.ImportEntriesRequest(records=[record(2)])
+
+    answers = api.banks.ImportEntries(requests(), timeout=60)
+    assert next(answers).added == 1
+    with fails() as failure:
+        next(answers)
+    assert failure.reason == "BANK_NOT_FOUND"
+    assert not export(api, bank)
+
+
+@pytest.mark.model
+def test_vectors_that_cannot_be_the_served_models_are_refused(server: Server, photographs: dict[str, bytes]) -> None:
+    first, second = list(photographs.values())[:2]
+    with Api(server.address) as api:
+        bank, other = api.create_bank("lists"), api.create_bank("other")
+        api.add_image(other, first)
+        (added,) = export(api, other)
+        vectors = next(one for one in added.vectors if one.type == types.SIGNAL_TYPE_EMBEDDING)
+        four = b"\0\0\x80?" + bytes(12)
+        unit = pb.RecordVectors(
+            type=vectors.type, model_version=vectors.model_version, dimensions=4, data=four, deviation=1.0
+        )
+        (answer,) = bring(api, bank, [record(1, vectors=[unit]), record(2)])
+        assert counts(answer) == (1, 0, 0, 0, 0)
+        ((number, field),) = [(one.number, one.field) for one in answer.refused]
+        assert (number, field) == (1, "vectors")
+        assert "4 dimensions" in answer.refused[0].message
+        assert api.check(second, banks=[bank]).verdict == NO_MATCH
+        api.add_image(bank, second)
+        assert api.check(second, banks=[bank]).verdict == MATCH
+
+
 def test_an_empty_list_and_an_empty_bank(api: Api) -> None:
     bank = api.create_bank("lists")
     assert not list(api.banks.ImportEntries(iter([]), timeout=60))

@@ -46,17 +46,19 @@ class NoModel:
 class Service:
     """A checker over a catalogue and an index of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, embedder: object = None) -> None:
+        self.embedder = cast("Embedder", embedder or NoModel())
         self.catalog = SqlCatalog.open(folder / "catalog.sqlite3")
         self.index: IndexSet = open_index(folder / "index", self.catalog)[0]
+        self.follower = Follower(self.catalog, self.index)
         self.workers = CountingWorkers()
         self.decoder = DecoderProcesses(Limits(), processes=1)
         self.window = Window(2**20)
         self.checker = Checker(
             catalog=self.catalog,
             index=self.index,
-            follower=Follower(self.catalog, self.index),
-            embedder=cast("Embedder", NoModel()),
+            follower=self.follower,
+            embedder=self.embedder,
             workers=self.workers,
             decoder=self.decoder,
             turns=Turns(60.0, 4),
@@ -78,6 +80,11 @@ class Service:
 
     def follow(self) -> None:
         self.index.apply(self.catalog.changes(self.index.revision))
+
+    def close(self) -> None:
+        self.workers.close()
+        self.decoder.close()
+        self.catalog.close()
 
     def check(self, image: bytes, **asked: Any) -> CheckResult:
         self.workers.runs.clear()

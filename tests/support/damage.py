@@ -17,8 +17,9 @@ import numpy as np
 
 from imagewarden_server.access import NewKey, Role, new_key
 from imagewarden_server.catalog import CatalogError, SqlCatalog
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.policy import default_policy
-from imagewarden_server.matching.ports import BankPatch, EntryPatch, Idempotency
+from imagewarden_server.matching.ports import Idempotency
 from imagewarden_server.matching.types import (
     BankKind,
     EntryState,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from imagewarden_server.access.meter import Meter
 from imagewarden_server.access.roles import METHODS, Role
 from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
+from imagewarden_server.matching.patches import PolicyPatch
 from imagewarden_server.matching.types import Action, BankKind, Policy
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
@@ -115,23 +116,23 @@ class Session:
                 bank=f"banks/{bank_id}",
             )
 
-    def permit_policy(self, bank_id: str, before: Policy, after: Policy | None) -> None:
+    def permit_policy(self, bank_id: str, before: Policy, asked: PolicyPatch | None) -> None:
         """Let the caller give a bank another policy; what somebody else made BLOCK may stay so.
 
         Args:
             bank_id: the bank.
             before: what is in force.
-            after: what is to be; None: the policy stays.
+            asked: what is to change of it; None: nothing.
 
         Raises:
             PermissionDenied: a brand would have its bank block, or switch its quarantine off.
         """
         # Its logo is whatever its team says: with BLOCK a brand alone could have everybody's uploads refused.
-        if self.caller.role is not Role.BRAND or after is None:
+        if self.caller.role is not Role.BRAND or asked is None:
             return
-        off = [name for name in _QUARANTINE if getattr(before, name) and not getattr(after, name)]
+        off = [name for name in _QUARANTINE if getattr(before, name) and getattr(asked, name) == 0]
         denied = [f"policy.{name} to 0 (never)" for name in off]
-        if after.action is Action.BLOCK and before.action is not Action.BLOCK:
+        if asked.action is Action.BLOCK and before.action is not Action.BLOCK:
             denied.insert(0, "policy.action to BLOCK")
         if denied:
             self._refused(f"banks/{bank_id}", "PERMISSION_DENIED")

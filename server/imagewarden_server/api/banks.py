@@ -92,7 +92,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
         access.current().permit_kind(bank_id, current.kind)
         patch = bank_patch(current, request.bank, request.update_mask)
         access.current().permit_policy(bank_id, current.policy, patch.policy)
-        written = await self._administrator.update_bank(bank_id, patch, once=once(request))
+        written = await self._administrator.update_bank(current, patch, once=once(request))
         return pb.UpdateBankResponse(bank=policies.bank(written.value), revision=self._token(written.revision))
 
     async def DeleteBank(self, request: pb.DeleteBankRequest, context: Any) -> pb.DeleteBankResponse:  # noqa: N802

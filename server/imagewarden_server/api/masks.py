@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -10,8 +10,8 @@ from imagewarden.v1 import types_pb2 as types
 from imagewarden_server.api import convert, names, policies
 from imagewarden_server.matching import policy
 from imagewarden_server.matching.errors import InvalidField
-from imagewarden_server.matching.ports import BankPatch, EntryPatch
-from imagewarden_server.matching.types import Bank, EntryState, Policy
+from imagewarden_server.matching.patches import BankPatch, EntryPatch, PolicyPatch
+from imagewarden_server.matching.types import Bank, BankKind, EntryState
 
 _POLICY_FIELDS = frozenset({"policy.action", "policy.thresholds", *(f"policy.{name}" for name in policies.REST)})
 _BANK_FIELDS = _POLICY_FIELDS | {"display_name", "policy", "enabled", "labels", "keep_images"}
@@ -33,34 +33,35 @@ def _paths(mask: FieldMask, known: frozenset[str]) -> frozenset[str]:
 
 
 def bank_patch(current: Bank, said: types.Bank, mask: FieldMask) -> BankPatch:
-    """What a request changes of a bank; thresholds that are not named fall back to the kind's default."""
+    """What a request changes of a bank; thresholds that are not named fall back to the kind's default.
+
+    It has what the mask names and nothing else of the bank: another change may be made meanwhile.
+    """
     paths = _paths(mask, _BANK_FIELDS)
-    new_policy = None
-    if "policy" in paths:
-        new_policy = policies.policy_of("bank.policy", current.kind, said.policy)
-    elif paths & _POLICY_FIELDS:
-        new_policy = _policy_patch(current, said.policy, paths)
+    changes_policy = "policy" in paths or bool(paths & _POLICY_FIELDS)
     return BankPatch(
         display_name=names.text("bank.display_name", said.display_name) if "display_name" in paths else None,
-        policy=new_policy,
+        policy=_policy_patch(current.kind, said.policy, paths) if changes_policy else None,
         enabled=said.enabled if "enabled" in paths else None,
         labels=names.pairs("bank.labels", said.labels) if "labels" in paths else None,
         keep_images=said.keep_images if "keep_images" in paths else None,
     )
 
 
-def _policy_patch(current: Bank, said: types.Policy, paths: frozenset[str]) -> Policy:
-    """The policy with the fields changed that the mask names."""
-    new = current.policy
+def _policy_patch(kind: BankKind, said: types.Policy, paths: frozenset[str]) -> PolicyPatch:
+    """The fields of the policy that the mask names; what the request leaves out of them falls back to the default."""
+    if "policy" in paths:
+        whole = policies.policy_of("bank.policy", kind, said)
+        return PolicyPatch(**{field.name: getattr(whole, field.name) for field in fields(whole)})
+    action = thresholds = None
     if "policy.action" in paths:
-        new = replace(new, action=policies.policy_action("bank.policy.action", current.kind, said.action))
+        action = policies.policy_action("bank.policy.action", kind, said.action)
     if "policy.thresholds" in paths:
-        thresholds = policies.thresholds_of("bank.policy.thresholds", current.kind, said.thresholds)
-        new = replace(new, thresholds=policy.complete(current.kind, None, thresholds).thresholds)
+        named = policies.thresholds_of("bank.policy.thresholds", kind, said.thresholds)
+        thresholds = policy.complete(kind, None, named).thresholds
     wanted = frozenset(name for name in policies.REST if f"policy.{name}" in paths)
-    # What the mask names and the request leaves out falls back to the default.
-    default = {name: getattr(policy.default_policy(current.kind), name) for name in wanted}
-    return replace(new, **{**default, **policies.rest_of("bank.policy", said, wanted)})
+    default = {name: getattr(policy.default_policy(kind), name) for name in wanted}
+    return PolicyPatch(action, thresholds, **{**default, **policies.rest_of("bank.policy", said, wanted)})
 
 
 def entry_patch(said: types.Entry, mask: FieldMask) -> EntryPatch:

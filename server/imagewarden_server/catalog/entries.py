@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, Table, func, insert, select, text, update
@@ -15,16 +16,16 @@ from imagewarden_server.catalog.tallies import feedback_by
 from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
 from imagewarden_server.matching.listing import EntryFilter
 from imagewarden_server.matching.opinions import NO_FEEDBACK
-from imagewarden_server.matching.ports import EntryPatch
+from imagewarden_server.matching.patches import EntryPatch
 from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
 
 _CHUNK = 500
 
 
-def bank_row(connection: Connection, bank_id: str) -> Any:
-    """A bank's row. Raises BankNotFound."""
+def bank_row(connection: Connection, bank_id: str, key: int | None = None) -> Any:
+    """A bank's row; with `key` that bank's alone, and no other's of its name. Raises BankNotFound."""
     row = connection.execute(select(banks).where(banks.c.id == bank_id)).one_or_none()
-    if row is None:
+    if row is None or (key is not None and row.key != key):
         raise BankNotFound(bank_id)
     return row
 
@@ -146,6 +147,11 @@ class NewRow(NamedTuple):
     entry: NewEntry
     state: EntryState = EntryState.ACTIVE
     create_time: int | None = None
+
+
+def kept_of(bank: Any, entry: NewEntry) -> NewEntry:
+    """What a bank keeps of an entry: its picture only where the bank's row says so now."""
+    return entry if bank.keep_images or not entry.image else replace(entry, image=None)
 
 
 def insert_entries(connection: Connection, bank_key: int, new: Sequence[NewRow], now: int) -> int:

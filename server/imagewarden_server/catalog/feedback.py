@@ -16,7 +16,8 @@ from imagewarden_server.catalog.tallies import feedback_by
 from imagewarden_server.catalog.transactions import Done, Ledger
 from imagewarden_server.matching import actor
 from imagewarden_server.matching.opinions import NO_FEEDBACK, Opinion, Quarantine, QuarantineReason
-from imagewarden_server.matching.ports import EntryPatch, Idempotency, Written
+from imagewarden_server.matching.patches import EntryPatch
+from imagewarden_server.matching.ports import Idempotency, Written
 from imagewarden_server.matching.types import Bank, Entry
 
 

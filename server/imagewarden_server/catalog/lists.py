@@ -7,23 +7,22 @@ each has its own entry of it.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy import delete as sql_delete
 
-from imagewarden_server.catalog import feed
+from imagewarden_server.catalog import dimensions, feed
 from imagewarden_server.catalog.audit import Note, stamp
-from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals
+from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals, kept_of
 from imagewarden_server.catalog.export import local_of_entry, vectors_of_entry
 from imagewarden_server.catalog.features import encode_features
 from imagewarden_server.catalog.rows import micros, new_entry_id, vector_bytes
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.catalog.transactions import Done
 from imagewarden_server.matching.lists import Imported, ListRecord, RefusedRecord
-from imagewarden_server.matching.types import EntryState, NewEntry, SignalType
+from imagewarden_server.matching.types import EntryState, NewEntry
 
 _CHUNK = 500
 _ACTIVE = EntryState.ACTIVE.value
@@ -72,12 +71,14 @@ def bring_in(
         now: microseconds since 1970.
     """
     tally = _Tally()
-    good, wrong = _of_the_same_dimensions(connection, bank.key, records)
-    for removed, run in itertools.groupby(good, key=lambda record: record.removed):
-        if removed:
-            _remove(connection, bank, list(run), tally)
+    good, wrong = dimensions.of_the_same(connection, bank.key, records)
+    for run in _runs(
+        dataclasses.replace(one, entry=kept_of(bank, one.entry)) if one.entry.image else one for one in good
+    ):
+        if run[0].removed:
+            _remove(connection, bank, run, tally)
         else:
-            _put(connection, bank, list(run), now, tally)
+            _put(connection, bank, run, now, tally)
     result = Imported(
         added=len(tally.added),
         updated=tally.updated,
@@ -88,6 +89,25 @@ def bring_in(
     )
     detail = feed.several(tally.ranges, tally.keys) | tally.out
     return result, detail, None, _note(bank, result, tally)
+
+
+def _runs(records: Iterable[ListRecord]) -> Iterator[list[ListRecord]]:
+    """Records in their order, those together that can be looked up at once.
+
+    They are all tombstones, or none is; and none has an external_id by which one of them is known and the other, known
+    by an id, would be found once it is there.
+    """
+    run: list[ListRecord] = []
+    seen: dict[Key, bool] = {}
+    for record in records:
+        by_id, name = bool(record.id), ("external_id", record.entry.source, record.entry.external_id)
+        if run and (record.removed != run[0].removed or (record.entry.external_id and seen.get(name, by_id) != by_id)):
+            yield run
+            run, seen = [], {}
+        run.append(record)
+        seen[name] = by_id
+    if run:
+        yield run
 
 
 def _note(bank: Any, result: Imported, tally: _Tally) -> Note | None:
@@ -108,20 +128,25 @@ def _note(bank: Any, result: Imported, tally: _Tally) -> Note | None:
 
 def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: int, tally: _Tally) -> None:
     """Add the entries of records that are new, and bring those that are there up to date."""
-    # What comes twice is as it came last.
-    last = {_key(record): record for record in records}
+    last: dict[Key, ListRecord] = {}
+    for record in records:
+        # What comes twice is as it came last, and where it came last.
+        last.pop(_key(record), None)
+        last[_key(record)] = record
     tally.unchanged += len(records) - len(last)
     known = _known(connection, bank.key, last)
     fresh = [record for key, record in last.items() if key not in known]
     there = [(known[key], record) for key, record in last.items() if key in known]
-    rows = _rows(connection, [key for key, record in there if record.id or record.entry.external_id])
-    for key, record in there:
-        # What is known by a hash alone is left as it is: people may have changed what they say of it.
-        by_name = bool(record.id or record.entry.external_id)
-        if by_name and _update(connection, rows[key], record, now, tally):
-            tally.updated += 1
-        else:
-            tally.unchanged += 1
+    # What is known by a hash alone is left as it is: people may have changed what they say of it.
+    by_name = [(key, record) for key, record in there if record.id or record.entry.external_id]
+    rows = _rows(connection, [key for key, _ in by_name])
+    changed = 0
+    for key, record in by_name:
+        # Where another record named the same entry, by its id or by its external_id, the row is another one by now.
+        row = rows.pop(key, None) or _rows(connection, [key])[key]
+        changed += _update(connection, row, record, now, tally)
+    tally.updated += changed
+    tally.unchanged += len(there) - changed
     if fresh:
         new = [_new_row(record, now) for record in fresh]
         first = insert_entries(connection, bank.key, new, now)
@@ -231,7 +256,8 @@ def _update(connection: Connection, row: Any, record: ListRecord, now: int, tall
         ],
     )
     connection.execute(update(entries).where(entries.c.key == row.key).values(**values, update_time=now))
-    tally.before[row.id], tally.after[row.id] = before, after
+    tally.before[row.id] = before | tally.before.get(row.id, {})
+    tally.after[row.id] = tally.after.get(row.id, {}) | after
     return True
 
 
@@ -348,38 +374,3 @@ def _named(connection: Connection, bank_key: int, record: ListRecord) -> list[in
         )
         found |= dict.fromkeys(connection.execute(query.where(entries.c.key.in_(having))).scalars())
     return list(found)
-
-
-# ----------------------------------------------------------------------------------------------------------- dimensions
-
-
-def _of_the_same_dimensions(
-    connection: Connection, bank_key: int, records: Sequence[ListRecord]
-) -> tuple[list[ListRecord], list[RefusedRecord]]:
-    """The records whose vectors have as many dimensions as those of their model in the bank; and the others.
-
-    An index has vectors of one number of dimensions, and would refuse all that comes after one of another.
-    """
-    dimensions: dict[tuple[SignalType, str], int] = {}
-    good: list[ListRecord] = []
-    wrong: list[RefusedRecord] = []
-    for record in records:
-        for signal in record.entry.vectors:
-            place, side = (signal.type, signal.model), signal.vectors.shape[1]
-            if place not in dimensions:
-                dimensions[place] = _dimensions(connection, bank_key, *place) or side
-            if side != dimensions[place]:
-                told = f"of model {signal.model} have {side} dimensions, and the bank's have {dimensions[place]}"
-                wrong.append(RefusedRecord(record.number, "vectors", told))
-                break
-        else:
-            good.append(record)
-    return good, wrong
-
-
-def _dimensions(connection: Connection, bank_key: int, type_: SignalType, model: str) -> int:
-    """How many dimensions the bank's vectors of a model have; 0: it has none."""
-    of_model = select(func.length(vectors.c.data)).where(
-        vectors.c.bank_key == bank_key, vectors.c.type == type_.value, vectors.c.model == model
-    )
-    return int(connection.execute(of_model.limit(1)).scalar() or 0) // 4

@@ -13,6 +13,7 @@ import numpy as np
 from imagewarden_server.catalog.errors import DamagedFeatures
 from imagewarden_server.catalog.features import decode_features
 from imagewarden_server.matching.opinions import NO_FEEDBACK, Feedback, Quarantine, QuarantineReason
+from imagewarden_server.matching.patches import PolicyPatch
 from imagewarden_server.matching.policy import complete
 from imagewarden_server.matching.ports import StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import (
@@ -58,15 +59,18 @@ def new_entry_id() -> str:
     return "".join(reversed(digits))
 
 
-def policy_columns(policy: Policy) -> dict[str, Any]:
-    """A policy as it is stored in a bank's row."""
-    return {
-        "action": int(policy.action),
-        "thresholds": {signal.value: [one.value, one.disabled] for signal, one in policy.thresholds.items()},
+def policy_columns(policy: Policy | PolicyPatch) -> dict[str, Any]:
+    """A policy as it is stored in a bank's row; of a patch the columns that it changes."""
+    columns = {
+        "action": None if policy.action is None else int(policy.action),
+        "thresholds": None
+        if policy.thresholds is None
+        else {signal.value: [one.value, one.disabled] for signal, one in policy.thresholds.items()},
         "enabled_ratio": policy.enabled_ratio,
         "quarantine_false_positives": policy.quarantine_false_positives,
         "quarantine_flood": policy.quarantine_flood,
     }
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def bank_of(row: Row, feedback: Feedback = NO_FEEDBACK) -> Bank:

@@ -23,6 +23,7 @@ from imagewarden_server.catalog.entries import (
     find_existing,
     insert_entries,
     insert_signals,
+    kept_of,
     list_query,
     named_so,
     patched,
@@ -45,14 +46,8 @@ from imagewarden_server.catalog.transactions import Done, Ledger, last_revision
 from imagewarden_server.matching.errors import BankExists, BankNotEmpty, EntryExists
 from imagewarden_server.matching.listing import ALL_ENTRIES, EntryFilter
 from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord
-from imagewarden_server.matching.ports import (
-    AddedEntry,
-    BankPatch,
-    EntryPatch,
-    Idempotency,
-    Page,
-    Written,
-)
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
+from imagewarden_server.matching.ports import AddedEntry, Idempotency, Page, Written
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
@@ -162,11 +157,13 @@ class SqlCatalog(CatalogReads):
         with self._ledger.reading() as connection:
             return tuple(bank_of(row) for row in connection.execute(select(banks)))
 
-    def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None = None) -> Written[Bank]:
+    def update_bank(
+        self, bank_id: str, patch: BankPatch, *, bank_key: int | None = None, once: Idempotency | None = None
+    ) -> Written[Bank]:
         """Change a bank; a repeat of the request answers the bank as it is now."""
 
         def work(connection: Connection, now: int) -> Done[Bank]:
-            row = bank_row(connection, bank_id)
+            row = bank_row(connection, bank_id, bank_key)
             values: dict[str, Any] = {"update_time": now}
             for name in ("display_name", "enabled", "keep_images"):
                 if getattr(patch, name) is not None:
@@ -196,17 +193,19 @@ class SqlCatalog(CatalogReads):
 
     # Entries
 
-    def add_entry(self, bank_id: str, entry: NewEntry, *, once: Idempotency | None = None) -> Written[Entry]:
+    def add_entry(
+        self, bank_id: str, entry: NewEntry, *, bank_key: int | None = None, once: Idempotency | None = None
+    ) -> Written[Entry]:
         """Make one entry; a repeat of the request answers the entry as it is now."""
 
         def work(connection: Connection, now: int) -> Done[Entry]:
-            bank = bank_row(connection, bank_id)
+            bank = bank_row(connection, bank_id, bank_key)
             sha256 = [signal for signal in entry.hashes if signal.type is SignalType.SHA256]
             existing = find_existing(connection, bank.key, sha256)
             if existing:
                 raise EntryExists(bank_id, next(iter(existing.values())))
             entry_id = new_entry_id()
-            key = insert_entries(connection, bank.key, [NewRow(entry_id, entry)], now)
+            key = insert_entries(connection, bank.key, [NewRow(entry_id, kept_of(bank, entry))], now)
             insert_signals(connection, bank.key, key, [entry])
             (made,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
             return made, feed.added(key, key), [bank_id, entry_id], Note(made.name, None, entry_said(made))
@@ -214,12 +213,17 @@ class SqlCatalog(CatalogReads):
         return self._ledger.change("AddEntry", once, recall_entry, work)
 
     def add_hashes(
-        self, bank_id: str, new: Sequence[NewEntry], *, once: Idempotency | None = None
+        self,
+        bank_id: str,
+        new: Sequence[NewEntry],
+        *,
+        bank_key: int | None = None,
+        once: Idempotency | None = None,
     ) -> Written[list[AddedEntry]]:
         """Make many entries of one hash each, all or none; what the bank has, or comes twice, is a duplicate."""
 
         def work(connection: Connection, now: int) -> Done[list[AddedEntry]]:
-            bank = bank_row(connection, bank_id)
+            bank = bank_row(connection, bank_id, bank_key)
             known = find_existing(connection, bank.key, [entry.hashes[0] for entry in new])
             results: list[AddedEntry] = []
             fresh: list[NewRow] = []
@@ -247,12 +251,18 @@ class SqlCatalog(CatalogReads):
         )
 
     def import_records(
-        self, bank_id: str, records: Sequence[ListRecord], refused: Sequence[RefusedRecord], *, validate_only: bool
+        self,
+        bank_id: str,
+        records: Sequence[ListRecord],
+        refused: Sequence[RefusedRecord],
+        *,
+        bank_key: int | None = None,
+        validate_only: bool,
     ) -> Written[Imported]:
         """Bring records of a list in, as one change, or none where the bank has all of it; see `lists`."""
 
         def work(connection: Connection, now: int) -> Done[Imported]:
-            return lists.bring_in(connection, bank_row(connection, bank_id), records, refused, now)
+            return lists.bring_in(connection, bank_row(connection, bank_id, bank_key), records, refused, now)
 
         if validate_only:
             return Written(self._ledger.rehearse(work), 0)

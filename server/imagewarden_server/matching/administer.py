@@ -6,15 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from imagewarden_server.matching.listing import EntryFilter
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.pictures import Workers
-from imagewarden_server.matching.ports import (
-    BankPatch,
-    Catalog,
-    EntryPatch,
-    Idempotency,
-    Page,
-    Written,
-)
+from imagewarden_server.matching.ports import Catalog, Idempotency, Page, Written
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Bank, BankKind, Entry, Policy
 from imagewarden_server.matching.visible import Banks
@@ -31,9 +25,7 @@ class Administrator:
         self._workers = workers
 
     async def _change(self, change: Callable[[], Written[T]]) -> Written[T]:
-        written = await self._workers.run(change)
-        await self._follower.catch_up(written.revision)
-        return written
+        return await self._follower.in_force(self._workers.run(change))
 
     async def create_bank(
         self,
@@ -67,9 +59,9 @@ class Administrator:
         """A page of the banks that the caller may see."""
         return await self._workers.run(lambda: self._catalog.list_banks(after=after, limit=limit, visible=visible))
 
-    async def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None) -> Written[Bank]:
-        """Change a bank. Raises BankNotFound, RequestIdReused."""
-        return await self._change(lambda: self._catalog.update_bank(bank_id, patch, once=once))
+    async def update_bank(self, bank: Bank, patch: BankPatch, *, once: Idempotency | None) -> Written[Bank]:
+        """Change a bank, as it was read for the patch. Raises BankNotFound, RequestIdReused."""
+        return await self._change(lambda: self._catalog.update_bank(bank.id, patch, bank_key=bank.key, once=once))
 
     async def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None) -> Written[int]:
         """Delete a bank; answers how many entries went with it. Raises BankNotFound, BankNotEmpty, RequestIdReused."""

@@ -97,9 +97,9 @@ class Enroller:
             check_hash(bank, f"hashes[{place}]", entry.hashes[0])
         if validate_only:
             return None
-        written = await self._workers.run(lambda: self._catalog.add_hashes(bank_id, entries, once=once))
-        await self._follower.catch_up(written.revision)
-        return written
+        return await self._follower.in_force(
+            self._workers.run(lambda: self._catalog.add_hashes(bank_id, entries, bank_key=bank.key, once=once))
+        )
 
     async def add_image(
         self,
@@ -156,7 +156,7 @@ class Enroller:
             hashes=tuple(hashes),
             vectors=vectors,
             local=local,
-            image=image if bank.keep_images else None,
+            image=image,
         )
         return entry, _plain_warnings(frames, with_pdq)
 
@@ -203,7 +203,7 @@ class Enroller:
             vectors=described.vectors,
             local=described.local,
             thumbnail=await self._workers.run(media.thumbnail, renderings[0]),
-            image=images[0] if bank.keep_images else None,
+            image=images[0],
         )
 
     def _render(self, image: bytes) -> list[Rendering]:
@@ -228,8 +228,9 @@ class Enroller:
     ) -> Enrolled:
         if validate_only:
             return Enrolled(None, _summaries(entry), warnings)
-        written = await self._workers.run(lambda: self._catalog.add_entry(bank.id, entry, once=once))
-        await self._follower.catch_up(written.revision)
+        written = await self._follower.in_force(
+            self._workers.run(lambda: self._catalog.add_entry(bank.id, entry, bank_key=bank.key, once=once))
+        )
         return Enrolled(written, written.value.signals, warnings)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+from imagewarden_server.matching.embedder import Embedder, check_dimensions
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.lists import (
     MAX_RECORDS,
@@ -34,10 +34,11 @@ class Importer:
     threads that checks need.
     """
 
-    def __init__(self, catalog: Catalog, follower: Follower, workers: Workers) -> None:
+    def __init__(self, catalog: Catalog, follower: Follower, workers: Workers, embedder: Embedder) -> None:
         self._catalog = catalog
         self._follower = follower
         self._workers = workers
+        self._embedder = embedder
         self._turn = asyncio.Lock()
 
     async def bank(self, bank_id: str) -> Bank:
@@ -48,35 +49,41 @@ class Importer:
         """Bring the records of one message into a bank; they are in force when this returns.
 
         Args:
-            bank: the bank, as it was when the list began: its kind and name never change.
+            bank: the bank, as it was when the list began: its kind and key never change.
             count: how many records the message has.
             read: reads them, on a worker.
             validate_only: tell what would become of them, and change nothing.
 
         Raises:
-            BankNotFound: the bank was deleted meanwhile.
+            BankNotFound: the bank was deleted meanwhile, whether or not another one has its name now.
             InvalidField: too many records, or none.
         """
         if not 1 <= count <= MAX_RECORDS:
             raise InvalidField("records", f"has {count:,} records; send 1 to {MAX_RECORDS:,} a message")
-        async with self._turn:
-            written = await self._workers.run(lambda: self._take(bank, read, validate_only=validate_only))
-            if not validate_only:
-                await self._follower.catch_up(written.revision)
-        return written
+        # Who gives up while others have their turn changes nothing; who has it keeps it until the thread is done.
+        await self._turn.acquire()
+        return await self._follower.in_force(self._take_in_turn(bank, read, validate_only=validate_only))
+
+    async def _take_in_turn(self, bank: Bank, read: Read, *, validate_only: bool) -> Written[Imported]:
+        try:
+            return await self._workers.run(lambda: self._take(bank, read, validate_only=validate_only))
+        finally:
+            self._turn.release()
 
     def _take(self, bank: Bank, read: Read, *, validate_only: bool) -> Written[Imported]:
         records, refused = read()
+        model = self._embedder.model
         good: list[ListRecord] = []
         for record in records:
             try:
                 check_record(bank, record)
+                if model is not None and not record.removed:
+                    check_dimensions(model, record.entry)
             except InvalidField as error:
                 refused.append(RefusedRecord(record.number, error.field, error.description))
             else:
-                kept = record.entry if bank.keep_images else dataclasses.replace(record.entry, image=None)
-                good.append(dataclasses.replace(record, entry=kept) if record.entry.image else record)
-        return self._catalog.import_records(bank.id, good, refused, validate_only=validate_only)
+                good.append(record)
+        return self._catalog.import_records(bank.id, good, refused, bank_key=bank.key, validate_only=validate_only)
 
     async def give(self, bank_id: str, write: Callable[[Exported], T]) -> AsyncIterator[T]:
         """All entries of a bank, some at a time, as `write` has them, which runs on a worker. Raises BankNotFound."""

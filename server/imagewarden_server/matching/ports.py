@@ -9,11 +9,11 @@ from typing import Generic, Protocol, TypeVar
 
 from imagewarden_server.matching.listing import ALL_ENTRIES, EntryFilter
 from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord
+from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
     Entry,
-    EntryState,
     HashSignal,
     LocalFeatures,
     NewEntry,
@@ -221,38 +221,6 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class BankPatch:
-    """What to change of a bank: None leaves a field as it is."""
-
-    display_name: str | None = None
-    policy: Policy | None = None
-    enabled: bool | None = None
-    labels: Mapping[str, str] | None = None
-    keep_images: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EntryPatch:
-    """What to change of an entry: None leaves a field as it is; `clear_expire_time` takes the time away.
-
-    Attributes:
-        quarantine: put under quarantine by hand, and why; `release` lifts it.
-    """
-
-    external_id: str | None = None
-    labels: tuple[str, ...] | None = None
-    metadata: Mapping[str, str] | None = None
-    source: str | None = None
-    brand: str | None = None
-    note: str | None = None
-    state: EntryState | None = None
-    expire_time: datetime | None = None
-    clear_expire_time: bool = False
-    quarantine: str | None = None
-    release: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Idempotency:
     """A caller's request_id with a hash of the method and the content it stands for."""
 
@@ -307,6 +275,9 @@ class Catalog(Protocol):
     """Banks, entries, signals, vectors, revisions: the truth. Blocking; thread-safe; each change is one transaction.
 
     A change that returns is durable: it survives kill -9 and a power cut. One that raises left nothing.
+
+    A `bank_key` is that of the bank that the change was made for: where another one has the name by now, the bank is
+    not found. None: whichever has the name.
     """
 
     @property
@@ -339,24 +310,45 @@ class Catalog(Protocol):
     def all_banks(self) -> tuple[Bank, ...]:
         """All banks."""
 
-    def update_bank(self, bank_id: str, patch: BankPatch, *, once: Idempotency | None = None) -> Written[Bank]:
+    def update_bank(
+        self, bank_id: str, patch: BankPatch, *, bank_key: int | None = None, once: Idempotency | None = None
+    ) -> Written[Bank]:
         """Change a bank. Raises BankNotFound, RequestIdReused."""
 
     def delete_bank(self, bank_id: str, *, force: bool, once: Idempotency | None = None) -> Written[int]:
         """Delete a bank; answers how many entries went with it. Raises BankNotFound, BankNotEmpty, RequestIdReused."""
 
-    def add_entry(self, bank_id: str, entry: NewEntry, *, once: Idempotency | None = None) -> Written[Entry]:
-        """Make one entry. Raises BankNotFound, EntryExists (one of the bank has its SHA-256), RequestIdReused."""
+    def add_entry(
+        self, bank_id: str, entry: NewEntry, *, bank_key: int | None = None, once: Idempotency | None = None
+    ) -> Written[Entry]:
+        """Make one entry, with its picture where the bank keeps them.
+
+        Raises BankNotFound, EntryExists (one of the bank has its SHA-256), RequestIdReused.
+        """
 
     def add_hashes(
-        self, bank_id: str, entries: Sequence[NewEntry], *, once: Idempotency | None = None
+        self,
+        bank_id: str,
+        entries: Sequence[NewEntry],
+        *,
+        bank_key: int | None = None,
+        once: Idempotency | None = None,
     ) -> Written[list[AddedEntry]]:
         """Make many entries of one hash each, all or none; a hash the bank has already is a duplicate, not an error."""
 
     def import_records(
-        self, bank_id: str, records: Sequence[ListRecord], refused: Sequence[RefusedRecord], *, validate_only: bool
+        self,
+        bank_id: str,
+        records: Sequence[ListRecord],
+        refused: Sequence[RefusedRecord],
+        *,
+        bank_key: int | None = None,
+        validate_only: bool,
     ) -> Written[Imported]:
-        """Bring records of a list in, as one change or none; `refused` is told with the rest. Raises BankNotFound."""
+        """Bring records of a list in, as one change or none, with their pictures where the bank keeps them.
+
+        `refused` is told with the rest. Raises BankNotFound.
+        """
 
     def export_records(self, bank_id: str, after: int) -> Exported:
         """Entries with all their signals, in the order they were made, some MiB at a time. Raises BankNotFound."""

@@ -81,9 +81,8 @@ class Quarantiner:
         Raises BankNotFound, EntryNotFound.
         """
         why = Quarantine(reason, message, self._now())
-        written = await self._workers.run(self._store.quarantine, bank_id, entry_id, why)
+        written = await self._follower.in_force(self._workers.run(self._store.quarantine, bank_id, entry_id, why))
         if written is not None:
-            await self._follower.catch_up(written.revision)
             self._observer.quarantined(bank_id, reason)
         return written
 

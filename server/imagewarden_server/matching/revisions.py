@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-from imagewarden_server.matching.errors import InvalidField
-from imagewarden_server.matching.ports import Catalog, SearchIndex
+from imagewarden_server.matching.errors import EntryExists, InvalidField
+from imagewarden_server.matching.ports import Catalog, SearchIndex, Written
 
-T = TypeVar("T")
-Run = Callable[..., Awaitable[T]]
+W = TypeVar("W", bound=Written[Any] | None)
 
 _PREFIX = "r1"
 # As it is written, and no larger than the catalogue counts.
@@ -46,15 +45,45 @@ def decode_revision(catalog_id: str, token: str) -> int:
 class Follower:
     """Brings the catalogue's committed changes into the index, one reader at a time.
 
-    A change is acknowledged only after `catch_up`: so it is in force for the next check.
+    A change is acknowledged only after `catch_up`: so it is in force for the next check. Each is made by `in_force`.
     """
 
     def __init__(self, catalog: Catalog, index: SearchIndex) -> None:
         self._catalog = catalog
         self._index = index
         self._lock = asyncio.Lock()
+        self._changes: set[asyncio.Task[Any]] = set()
         self.current_at = time.monotonic()
         """When the index was last known to have all of the catalogue's changes (monotonic seconds)."""
+
+    async def in_force(self, change: Coroutine[Any, Any, W]) -> W:
+        """Make a change and bring it into force, whether or not the caller waits for the end of it.
+
+        A write that runs on a thread cannot be called back: were its caller's end the end of this too, it would be
+        committed and no check would know.
+
+        Args:
+            change: makes it; None where there was nothing to change.
+        """
+        task = asyncio.create_task(self._in_force(change))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def _in_force(self, change: Coroutine[Any, Any, W]) -> W:
+        try:
+            written = await change
+        except EntryExists:
+            # What is there may have been committed by somebody else just now: who is told so may count on it.
+            await self.catch_up()
+            raise
+        if written is not None:
+            await self.catch_up(written.revision)
+        return written
+
+    async def settle(self) -> None:
+        """Wait for the changes that are being made."""
+        await asyncio.gather(*self._changes, return_exceptions=True)
 
     async def catch_up(self, to: int | None = None) -> None:
         """Apply what the catalogue has and the index has not; `to`: nothing is read where the index has it already."""
