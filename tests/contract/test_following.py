@@ -18,6 +18,7 @@ from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.errors import EntryExists
 from imagewarden_server.matching.importer import Importer
 from imagewarden_server.matching.lists import ListRecord, RefusedRecord
+from imagewarden_server.matching.load import Turns
 from imagewarden_server.matching.opinions import QuarantineReason
 from imagewarden_server.matching.patches import BankPatch
 from imagewarden_server.matching.pictures import Workers
@@ -63,6 +64,9 @@ class NotCounted:
     def quarantined(self, bank_id: str, reason: QuarantineReason) -> None:
         pass
 
+    def left_flooded(self, bank_id: str) -> None:
+        pass
+
 
 async def add_hashes(service: Service, workers: Workers) -> None:
     model = cast("Embedder", NoModel())
@@ -72,6 +76,7 @@ async def add_hashes(service: Service, workers: Workers) -> None:
         embedder=model,
         workers=workers,
         decoder=service.decoder,
+        turns=Turns(10, 1),
     )
     await enroller.add_hashes("a", [banned(FILE)], once=None, validate_only=False)
 
@@ -88,7 +93,7 @@ async def bring_in(service: Service, workers: Workers) -> None:
 
 
 async def quarantine(service: Service, workers: Workers) -> None:
-    quarantiner = Quarantiner(service.catalog.reports, service.follower, workers, NotCounted())
+    quarantiner = Quarantiner(service.catalog, service.catalog.reports, service.follower, workers, NotCounted())
     (entry,) = service.catalog.list_entries("a").items
     await quarantiner.put("a", entry.id, QuarantineReason.FLOOD, "as the test says")
 

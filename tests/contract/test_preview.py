@@ -16,8 +16,8 @@ from tests.support.checking import Service
 
 from imagewarden_server.matching.enroll import Enroller
 from imagewarden_server.matching.errors import EntryNotFound, InvalidField
+from imagewarden_server.matching.patches import BankPatch, PolicyPatch
 from imagewarden_server.matching.policy import complete
-from imagewarden_server.matching.ports import BankPatch
 from imagewarden_server.matching.preview import Preview, Previewer, Tried
 from imagewarden_server.matching.types import BankKind, HashSignal, NewEntry, SignalType, Threshold
 
@@ -174,8 +174,8 @@ def test_a_weak_digest_is_a_candidate_too(service: Service) -> None:
     assert (both.matching, both.without_digests) == (1, 0), "its SHA-256 says all that the others could"
     there = preview(service, entry=service.ban("a", SHA1, sha1))
     assert (there.matching, there.without_digests) == (1, 1)
-    off = complete(BankKind.BANNED, None, {SHA1: Threshold(0, disabled=True)})
-    service.catalog.update_bank("a", BankPatch(policy=off))
+    off = complete(BankKind.BANNED, None, {SHA1: Threshold(0, disabled=True)}).thresholds
+    service.catalog.update_bank("a", BankPatch(policy=PolicyPatch(thresholds=off)))
     without = preview(service, thresholds=at(31))
     assert (without.matching, without.without_digests) == (0, 0), "the bank does not compare it"
 

@@ -16,6 +16,7 @@ from imagewarden_server.access.refusals import Refusals as Gathering
 from imagewarden_server.matching.actor import Actor
 from imagewarden_server.matching.audit import AuditEvent, AuditQuery
 from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
+from imagewarden_server.matching.patches import PolicyPatch
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.ports import Page
 from imagewarden_server.matching.types import Action, BankKind
@@ -358,14 +359,14 @@ def test_a_brand_has_its_bank_neither_block_nor_be_without_quarantine(
 ) -> None:
     noted: list[Refusal] = []
     old = dataclasses.replace(default_policy(BankKind.BRAND), **before)
-    new = dataclasses.replace(old, **after)
+    asked = PolicyPatch(**after)
     brand = Session(Caller("k (x)", Role.BRAND, ALL_BANKS), "UpdateBank", note=noted.append, request_id="r")
     with pytest.raises(PermissionDenied, match=f"{said}.*moderator or an admin") as caught:
-        brand.permit_policy("acme", old, new)
+        brand.permit_policy("acme", old, asked)
     assert caught.value.metadata == {"bank": "banks/acme"}
     assert noted == [Refusal("k (x)", "UpdateBank", "banks/acme", "PERMISSION_DENIED", "r")]
     for role in (Role.MODERATOR, Role.ADMIN):
-        Session(Caller("k (x)", role, ALL_BANKS)).permit_policy("acme", old, new)
+        Session(Caller("k (x)", role, ALL_BANKS)).permit_policy("acme", old, asked)
 
 
 def test_what_others_made_block_stays_so_while_a_brand_changes_the_rest() -> None:
@@ -373,6 +374,6 @@ def test_what_others_made_block_stays_so_while_a_brand_changes_the_rest() -> Non
     usual = default_policy(BankKind.BRAND)
     strict = dataclasses.replace(usual, action=Action.BLOCK, quarantine_false_positives=0, quarantine_flood=0)
     brand.permit_policy("acme", strict, None)
-    brand.permit_policy("acme", strict, dataclasses.replace(strict, enabled_ratio=0.5))
-    brand.permit_policy("acme", strict, usual)
-    brand.permit_policy("acme", usual, dataclasses.replace(usual, action=Action.NOTE, quarantine_flood=1))
+    brand.permit_policy("acme", strict, PolicyPatch(enabled_ratio=0.5))
+    brand.permit_policy("acme", strict, PolicyPatch(action=Action.BLOCK, quarantine_flood=0))
+    brand.permit_policy("acme", usual, PolicyPatch(action=Action.NOTE, quarantine_flood=1))
