@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -27,72 +25,59 @@ from tests.support.api import (
 )
 from tests.support.errors import fails
 from tests.support.pictures import cropped, encoded, opened
-from tests.support.processes import Host, launch_host, launch_server
+from tests.support.processes import Host, launch_host, launch_server, start_mortal_host, start_server
+from tests.support.waiting import eventually
 
 from imagewarden.v1 import types_pb2 as types
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def test_a_model_host_that_dies_and_comes_back(model_base: Path, photographs: dict[str, bytes], tmp_path: Path) -> None:
-    host = launch_host(model_base, tmp_path)
-    port = int(host.address.rpartition(":")[2])
-    server = launch_server(tmp_path / "state", host.address, tmp_path)
     picture = photographs["dust-bowl-home"]
     crop = encoded(cropped(opened(picture), 0.7))
-    try:
-        with Api(server.address) as api:
-            bank, brand = api.create_bank("abuse"), api.create_bank("brand", BRAND)
-            by_model = api.create_bank("model", policy=without(LOCAL, COMBINED))
-            for one in (bank, by_model):
-                api.add_image(one, picture)
-            assert api.check(crop, banks=[by_model]).matches[0].signal == EMBEDDING
-            host.kill()
-            # Another one: what the model said of the first is kept, and needs no host.
-            crop = encoded(cropped(opened(picture), 0.68))
-            found = api.check(crop, banks=[bank])
-            assert (found.verdict, found.action) == (MATCH, types.ACTION_BLOCK), "local features need no model"
-            assert found.matches[0].signal == LOCAL
-            assert set(evidence_of(found.matches[0])) == {PDQ, LOCAL, COMBINED}
-            assert [one.code for one in found.undecided_reasons] == [types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE]
-            turned = encoded(opened(picture).transpose(Image.Transpose.TRANSVERSE))
-            found = api.check(turned, banks=[bank])
-            assert (found.verdict, found.matches[0].signal) == (MATCH, PDQ)
-            assert api.check(photographs["acanthus-mollis"], banks=[bank]).verdict == UNDECIDED
-            answer = api.check(crop, banks=[by_model], on_undecided=types.ACTION_REVIEW)
-            assert (answer.verdict, answer.action) == (UNDECIDED, types.ACTION_REVIEW), "never NO_MATCH"
-            (reason,) = answer.undecided_reasons
-            assert reason.code == types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE
-            assert list(reason.signals) == [EMBEDDING]
-            assert "IMAGEWARDEN_MODEL_ADDRESS" in reason.message
-            assert api.check(picture).verdict == MATCH, "digests and hashes need no model"
-            assert api.check(photographs["nagasaki-boats"], banks=[brand]).verdict == NO_MATCH, (
-                "nothing to compare with"
-            )
-            for call in (
-                lambda: api.add_image(bank, photographs["nagasaki-boats"]),
-                lambda: api.register_logo(brand, "x", photographs["nagasaki-boats"]),
-            ):
-                with fails() as failure:
-                    call()
-                assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "EMBEDDING_UNAVAILABLE")
-                assert failure.retry_seconds == 1
-            host = launch_host(model_base, tmp_path, port)
-            assert eventually(lambda: api.check(crop, banks=[by_model]).verdict == MATCH), (
-                "and all is well again, without a restart"
-            )
-    finally:
-        server.terminate()
-        host.terminate()
+    with (
+        start_mortal_host(model_base, tmp_path) as host,
+        start_server(tmp_path / "state", host.address, tmp_path) as server,
+        Api(server.address) as api,
+    ):
+        bank, brand = api.create_bank("abuse"), api.create_bank("brand", BRAND)
+        by_model = api.create_bank("model", policy=without(LOCAL, COMBINED))
+        for one in (bank, by_model):
+            api.add_image(one, picture)
+        assert api.check(crop, banks=[by_model]).matches[0].signal == EMBEDDING
+        host.kill()
+        # Another one: what the model said of the first is kept, and needs no host.
+        crop = encoded(cropped(opened(picture), 0.68))
+        found = api.check(crop, banks=[bank])
+        assert (found.verdict, found.action) == (MATCH, types.ACTION_BLOCK), "local features need no model"
+        assert found.matches[0].signal == LOCAL
+        assert set(evidence_of(found.matches[0])) == {PDQ, LOCAL, COMBINED}
+        assert [one.code for one in found.undecided_reasons] == [types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE]
+        turned = encoded(opened(picture).transpose(Image.Transpose.TRANSVERSE))
+        found = api.check(turned, banks=[bank])
+        assert (found.verdict, found.matches[0].signal) == (MATCH, PDQ)
+        assert api.check(photographs["acanthus-mollis"], banks=[bank]).verdict == UNDECIDED
+        answer = api.check(crop, banks=[by_model], on_undecided=types.ACTION_REVIEW)
+        assert (answer.verdict, answer.action) == (UNDECIDED, types.ACTION_REVIEW), "never NO_MATCH"
+        (reason,) = answer.undecided_reasons
+        assert reason.code == types.UNDECIDED_CODE_EMBEDDING_UNAVAILABLE
+        assert list(reason.signals) == [EMBEDDING]
+        assert "IMAGEWARDEN_MODEL_ADDRESS" in reason.message
+        assert api.check(picture).verdict == MATCH, "digests and hashes need no model"
+        assert api.check(photographs["nagasaki-boats"], banks=[brand]).verdict == NO_MATCH, "nothing to compare with"
+        for call in (
+            lambda: api.add_image(bank, photographs["nagasaki-boats"]),
+            lambda: api.register_logo(brand, "x", photographs["nagasaki-boats"]),
+        ):
+            with fails() as failure:
+                call()
+            assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "EMBEDDING_UNAVAILABLE")
+            assert failure.retry_seconds == 1
+        host.start_again()
+        assert eventually(lambda: api.check(crop, banks=[by_model]).verdict == MATCH), (
+            "and all is well again, without a restart"
+        )
 
 
 def export_without_projection(models: Path, version: int) -> None:

@@ -1,6 +1,6 @@
-"""The model host hanging, late, and talking nonsense: what checks say meanwhile, and that all is well again by itself.
+"""The model host killed, hanging, late, and talking nonsense: what checks say meanwhile, and that all is well again.
 
-That it dies and comes back is in tests/integration/test_model_outage.py.
+What each signal says while it is dead is in tests/integration/test_model_outage.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from tests.support.api import EMBEDDING, LOCAL, MATCH, NO_MATCH, PDQ, SHA256, UN
 from tests.support.http import metrics, value
 from tests.support.odd_host import HOWS, OddHost, launch_odd_host
 from tests.support.pictures import cropped, encoded, opened
-from tests.support.processes import Host, Server, start_host, start_server
+from tests.support.processes import Host, Server, start_host, start_mortal_host, start_server
+from tests.support.waiting import eventually
 
 from imagewarden.v1 import types_pb2 as types
 from imagewarden.v1.moderation_service_pb2 import CheckImageResponse
@@ -94,15 +95,6 @@ class Bench:
         return value(metrics(self._server), "imagewarden_model_breaker_open") == 1
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.fixture(scope="module")
 def odd(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddHost]:
     """A host that answers oddly, before the real one."""
@@ -160,4 +152,25 @@ def test_a_host_that_hangs_is_left_alone_then_tried_by_one_and_used_again(
         finally:
             hanging.process.send_signal(signal.SIGCONT)
         assert eventually(bench.is_well), "all is well again, without a restart"
+    tally["outages recovered from"] += 1
+
+
+def test_a_host_that_is_killed_and_started_again(
+    model_base: Path, photographs: dict[str, bytes], tmp_path: Path, tally: Counter[str]
+) -> None:
+    with (
+        start_mortal_host(model_base, tmp_path) as host,
+        start_server(tmp_path / "state", host.address, tmp_path) as server,
+        Api(server.address) as api,
+    ):
+        bench = Bench(server, api, photographs, tally)
+        assert bench.is_well()
+        host.kill()
+        for _ in range(3):
+            bench.holds()
+        bench.left_alone(30)
+        bench.holds()
+        host.start_again()
+        assert eventually(bench.is_well), "all is well again, without a restart"
+    tally["model hosts killed"] += 1
     tally["outages recovered from"] += 1

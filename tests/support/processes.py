@@ -62,6 +62,27 @@ class Host(Process):
     address: str
 
 
+class MortalHost:
+    """A model host that a test kills, and starts again where it was."""
+
+    def __init__(self, model_base: Path, scratch: Path) -> None:
+        self._model_base, self._scratch = model_base, scratch
+        self._host = launch_host(model_base, scratch)
+        self.address = self._host.address
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._host.kill()
+
+    def start_again(self) -> None:
+        """Another process at the same address."""
+        self._host = launch_host(self._model_base, self._scratch, int(self.address.rpartition(":")[2]))
+
+    def terminate(self) -> None:
+        """SIGTERM, where it runs."""
+        self._host.terminate()
+
+
 @dataclass
 class Server(Process):
     """The moderation server."""
@@ -131,6 +152,16 @@ def launch_server(state: Path, model_address: str, scratch: Path, environment: d
 def start_host(model_base: Path, scratch: Path, *options: str) -> Iterator[Host]:
     """A model host that is stopped at the end."""
     running = launch_host(model_base, scratch, 0, *options)
+    try:
+        yield running
+    finally:
+        running.terminate()
+
+
+@contextmanager
+def start_mortal_host(model_base: Path, scratch: Path) -> Iterator[MortalHost]:
+    """A model host that may be killed and started again, and that is stopped at the end."""
+    running = MortalHost(model_base, scratch)
     try:
         yield running
     finally:
