@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from PIL import Image
-from tests.support.api import ALLOWED, BRAND, EMBEDDING, LOCAL, MATCH, NO_MATCH, PDQ, SHA256, UNDECIDED, Api
+from tests.support.api import ALLOWED, BRAND, EMBEDDING, LOCAL, MATCH, NO_MATCH, PDQ, SHA256, UNDECIDED, Api, state_of
 from tests.support.errors import fails
 from tests.support.heic import save_heic
 from tests.support.pictures import encoded, opened
@@ -42,16 +42,6 @@ def png_header(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(1_000_000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-def state_of(api: Api) -> tuple[bytes, list[bytes]]:
-    """All that a caller can see of the catalogue."""
-    banks = api.banks.ListBanks(banks_pb.ListBanksRequest())
-    entries = [
-        api.banks.ListEntries(banks_pb.ListEntriesRequest(bank=bank.name)).SerializeToString(deterministic=True)
-        for bank in banks.banks
-    ]
-    return banks.SerializeToString(deterministic=True), entries
 
 
 BROKEN: list[tuple[str, Callable[[bytes], bytes], types.UndecidedCode.ValueType, str]] = [

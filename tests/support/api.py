@@ -19,6 +19,7 @@ BANNED, BRAND, ALLOWED = types.BANK_KIND_BANNED, types.BANK_KIND_BRAND, types.BA
 MATCH, NO_MATCH, UNDECIDED = types.VERDICT_MATCH, types.VERDICT_NO_MATCH, types.VERDICT_UNDECIDED
 SHA256, PDQ, EMBEDDING = types.SIGNAL_TYPE_SHA256, types.SIGNAL_TYPE_PDQ, types.SIGNAL_TYPE_EMBEDDING
 LOCAL, COMBINED = types.SIGNAL_TYPE_LOCAL, types.SIGNAL_TYPE_COMBINED
+SEMANTIC = types.SIGNAL_TYPE_SEMANTIC
 CONTENT = {EMBEDDING, LOCAL, COMBINED}
 """The signals of what a picture shows: which of them names a match first is the road's affair."""
 
@@ -65,6 +66,16 @@ class Api:
 
     def check(self, image: bytes, timeout: float = 30, **options: object) -> CheckImageResponse:
         return self.moderation.CheckImage(CheckImageRequest(image=image, **options), timeout=timeout)  # type: ignore[arg-type]  # short cut
+
+
+def state_of(api: Api) -> tuple[bytes, list[bytes]]:
+    """All that a caller can see of the catalogue."""
+    banks = api.banks.ListBanks(banks_pb.ListBanksRequest())
+    entries = [
+        api.banks.ListEntries(banks_pb.ListEntriesRequest(bank=bank.name)).SerializeToString(deterministic=True)
+        for bank in banks.banks
+    ]
+    return banks.SerializeToString(deterministic=True), entries
 
 
 def without(*signals: types.SignalType.ValueType, **thresholds: float) -> types.Policy:
