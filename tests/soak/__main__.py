@@ -1,8 +1,9 @@
 """The soak: real processes with everything on for twenty minutes, and nothing that grows: `python -m tests.soak`.
 
 A model host, a server that asks for keys, its decoders; checks of new, banned, copied and broken pictures by single
-calls, batches and streams; bans and removals, lists, logos, changes of policies; snapshots every 30 s, copies every
-minute, metrics scraped each second, keys that are made and revoked, strangers. See docs/reliability.md.
+calls, batches and streams; bans and removals, lists in and out, logos, reports and quarantine, changes of entries and
+policies, previews; snapshots every 30 s, copies every minute, metrics scraped each second, keys that are made and
+revoked, strangers. See docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ SEED = 2_026
 _SERVER = {
     "IMAGEWARDEN_REQUIRE_KEYS": "true",
     "IMAGEWARDEN_SNAPSHOT_SECONDS": "30",
-    # Full after a few minutes, so that it is not what grows.
+    # Full after a few minutes, so that they are not what grows.
     "IMAGEWARDEN_EMBEDDING_CACHE_BYTES": str(16 * 2**20),
+    "IMAGEWARDEN_PREVIEW_WINDOW_BYTES": str(2 * 2**20),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.soak.material import Material
@@ -18,6 +20,12 @@ import imagewarden as iw
 
 MOST_BANNED, MOST_LOGOS, MOST_LISTS = 40, 6, 3
 _LIST = 500
+_RECORDS = 300
+_DOUBTS = 3
+"""So many false positives put an entry under quarantine, unless its bank's policy says otherwise."""
+_AWAY = 12
+_FAR, _NEAR = 4.0, 31.0
+"""Thresholds of PDQ: so many bits away is beyond the one, and within the other."""
 _ONCE = iw.RetryPolicy(attempts=1)
 _SECONDS = 60.0
 
@@ -77,6 +85,7 @@ class Callers:
             self._ban()
         self._register()
         self._moderator.add_image("cleared", self._material.picture_to_ban())
+        self._prepare_trial()
 
     def start(self, tally: Tally) -> None:
         """Begin; what is done is counted from now on."""
@@ -92,10 +101,15 @@ class Callers:
             (13.0, self._search),
             (7.0, self._ban_and_unban),
             (20.0, self._bring_list),
+            (25.0, self._exchange_list),
+            (15.0, self._report_and_release),
+            (12.0, self._keep_entry),
             (30.0, self._register_and_remove),
             (6.0, self._list),
             (10.0, self._audit),
             (8.0, self._steer),
+            (14.0, self._tune),
+            (20.0, self._preview),
             (5.0, self._come_without_key),
             (45.0, self._come_with_revoked_key),
             (60.0, self._back_up),
@@ -198,6 +212,72 @@ class Callers:
         if len(self._lists) > MOST_LISTS:
             self._admin.delete_bank(self._lists.popleft(), force=True)
 
+    def _exchange_list(self) -> None:
+        """A list comes in, is given out as it came, comes again in part as what is gone, and goes with its bank."""
+        bank = f"exchange-{next(self._numbers)}"
+        self._moderator.create_bank(bank, "banned")
+        hashes = {bytes.fromhex(one) for one in self._material.hashes(_RECORDS)}
+        records = [
+            iw.EntryRecord((iw.RecordHash(iw.SignalType.SHA256, one),), f"case-{one.hex()[:12]}", "an exchange")
+            for one in sorted(hashes)
+        ]
+        self._bring(bank, records, added=_RECORDS)
+        self._bring(bank, records, unchanged=_RECORDS)
+        export = self._moderator.export_entries(bank, timeout=_SECONDS)
+        given = {one.value for record in export for one in record.hashes}
+        if given != hashes:
+            raise AssertionError(f"a list of {len(hashes)} hashes came in, and {len(given & hashes)} of them went out")
+        self._bring(bank, [replace(one, removed=True) for one in records[: _RECORDS // 2]], removed=_RECORDS // 2)
+        deleted = self._admin.delete_bank(bank, force=True).deleted_entries
+        if deleted != _RECORDS - _RECORDS // 2:
+            raise AssertionError(f"{deleted} entries of a list were left")
+
+    def _bring(self, bank: str, records: list[iw.EntryRecord], **expected: int) -> None:
+        answers = list(self._moderator.import_entries(bank, enumerate(records, 1), timeout=_SECONDS))
+        for what, count in expected.items():
+            told = sum(getattr(one, what) for one in answers)
+            if told != count or any(one.refused for one in answers):
+                raise AssertionError(f"{told} records of a list were {what}, and {count} must be")
+
+    def _ban_by_hash(self) -> tuple[str, bytes]:
+        """A picture's file alone is banned: its entry, which no other caller knows, and the picture."""
+        picture = self._material.new_picture()
+        digest = hashlib.sha256(picture).hexdigest()
+        (added,) = self._moderator.add_hashes("abuse", [iw.Hash(iw.SignalType.SHA256, digest)]).results
+        self._expect(picture, iw.Action.BLOCK)
+        return added.entry, picture
+
+    def _expect(self, picture: bytes, action: iw.Action) -> None:
+        found = self._checker.check(picture, banks=["abuse"])
+        if found.action is not action:
+            raise AssertionError(f"a check says {found.action} ({found.verdict}), and must say {action}")
+
+    def _report_and_release(self) -> None:
+        """Doubts put an entry under quarantine; a person lifts that, puts it there again, and deletes the entry."""
+        entry, picture = self._ban_by_hash()
+        for digest in self._material.hashes(_DOUBTS):
+            reported = self._moderator.report_match(entry, digest, "false_positive").entry
+        if reported.quarantine is None or reported.feedback.false_positives != _DOUBTS:
+            raise AssertionError(f"{entry} has {reported.feedback}, and the quarantine {reported.quarantine}")
+        self._expect(picture, iw.Action.REVIEW)
+        self._moderator.update_entry(entry, release=True)
+        self._expect(picture, iw.Action.BLOCK)
+        self._moderator.update_entry(entry, quarantine="under appeal")
+        self._expect(picture, iw.Action.REVIEW)
+        self._moderator.delete_entry(entry)
+        self._expect(picture, iw.Action.ALLOW)
+
+    def _keep_entry(self) -> None:
+        """An entry's facts are changed, it is disabled, enabled, and deleted."""
+        entry, picture = self._ban_by_hash()
+        kept = self._moderator.update_entry(entry, labels=["soak"], note="kept", metadata={"case": "7"}).entry
+        if (kept.labels, kept.note) != (("soak",), "kept"):
+            raise AssertionError(f"{entry} has the labels {kept.labels} and the note {kept.note!r}")
+        for state, action in ((iw.EntryState.DISABLED, iw.Action.ALLOW), (iw.EntryState.ACTIVE, iw.Action.BLOCK)):
+            self._moderator.update_entry(entry, state=state)
+            self._expect(picture, action)
+        self._moderator.delete_entry(entry)
+
     def _register(self) -> None:
         brand, svg = self._material.logo()
         self._logos.append(self._brand.register_logo("brands", brand, [svg], timeout=_SECONDS).entry.name)
@@ -209,6 +289,37 @@ class Callers:
 
     def _steer(self) -> None:
         self._moderator.update_bank("abuse", display_name=f"Banned, as of change {next(self._numbers)}")
+
+    def _prepare_trial(self) -> None:
+        """A bank of one PDQ hash, some bits away from a picture's."""
+        self._trial = self._material.new_picture()
+        self._moderator.create_bank("trial", "banned")
+        bits = int(self._checker.check(self._trial, exhaustive=True).image.pdq, 16) ^ (2**_AWAY - 1)
+        self._moderator.add_hashes("trial", [iw.Hash(iw.SignalType.PDQ, f"{bits:064x}")])
+
+    def _tune(self) -> None:
+        """A threshold and a ratio with which a picture is found, and with which it is not."""
+        for distance, ratio, verdict in (
+            (_FAR, 1.0, iw.Verdict.NO_MATCH),
+            (_NEAR, 0.0, iw.Verdict.NO_MATCH),
+            (_NEAR, 1.0, iw.Verdict.MATCH),
+        ):
+            thresholds = [iw.Threshold(iw.SignalType.PDQ, distance)]
+            changed = self._moderator.update_bank("trial", thresholds=thresholds, enabled_ratio=ratio)
+            found = self._checker.check(self._trial, banks=["trial"], at_least_revision=changed.revision)
+            if found.verdict is not verdict:
+                raise AssertionError(f"at {distance:g} bits and a ratio of {ratio:g} it is {found.verdict}")
+
+    def _preview(self) -> None:
+        """What wider thresholds would match, of all that there is, and of a hash that is not there."""
+        wide = [iw.Threshold(iw.SignalType.PDQ, 60)]
+        tried = self._moderator.preview_policy("abuse", wide, timeout=_SECONDS)
+        if tried.matching < tried.matching_in_force:
+            raise AssertionError(f"wider, {tried.matching} would match, and {tried.matching_in_force} do")
+        (digest,) = self._material.hashes(1)
+        alone = self._moderator.preview_policy("abuse", hash=f"sha256:{digest}", timeout=_SECONDS)
+        if alone.matching:
+            raise AssertionError(f"a hash of nothing would match {alone.matching} pictures")
 
     # Reading
 

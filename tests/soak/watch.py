@@ -13,7 +13,12 @@ from tests.support.http import metrics
 from tests.support.processes import Host, Server
 
 _OWN = ("RssAnon", "RssShmem", "VmSwap")
-_SCRAPED = ("imagewarden_calls_in_flight", "imagewarden_index_age_seconds", "imagewarden_embedding_cache_bytes")
+_SCRAPED = (
+    "imagewarden_calls_in_flight",
+    "imagewarden_index_age_seconds",
+    "imagewarden_embedding_cache_bytes",
+    "imagewarden_preview_window_bytes",
+)
 
 
 class Watch:
