@@ -187,10 +187,10 @@ class Enroller:
         for place, image in enumerate(images):
             require_bytes(image, f"images[{place}]")
         with self._turns.turn(deadline, long=True):
-            entry = await self._draw(bank, images, said)
+            entry = await self._draw(images, said)
         return await self._store(bank, entry, (), once=once, validate_only=validate_only)
 
-    async def _draw(self, bank: Bank, images: Sequence[bytes], said: NewEntry) -> NewEntry:
+    async def _draw(self, images: Sequence[bytes], said: NewEntry) -> NewEntry:
         hashes: list[HashSignal] = []
         renderings: list[Rendering] = []
         for image in images:
