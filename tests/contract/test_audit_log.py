@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from imagewarden import AuditEvent as ClientEvent
+from imagewarden import EntryRecord, RecordHash
+from imagewarden import SignalType as ClientType
+from imagewarden.lists import Writer
 from imagewarden_server.access import NewKey, Role, new_key
 from imagewarden_server.catalog import SqlCatalog
 from imagewarden_server.catalog.errors import CatalogError, KeyNotFound
@@ -24,7 +32,15 @@ from imagewarden_server.matching.errors import BankExists, EntryNotFound
 from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.ports import Idempotency
-from imagewarden_server.matching.types import BankKind, EntryState, HashSignal, NewEntry, SignalType
+from imagewarden_server.matching.types import (
+    BankKind,
+    EntryState,
+    HashSignal,
+    NewEntry,
+    SignalType,
+    VectorSignal,
+    VectorSpace,
+)
 from imagewarden_server.matching.visible import ALL_BANKS, Banks
 
 BANNED = default_policy(BankKind.BANNED)
@@ -108,6 +124,44 @@ def test_every_change_is_one_event_with_who_before_after_and_revision(catalog: S
     assert (before[4]["state"], after[4]["state"]) == ("active", "disabled")
     assert (before[5]["state"], after[5]) == ("disabled", None)
     assert (before[6]["entries"], after[6]) == (2, None)
+
+
+def digest(lines: list[str]) -> str:
+    """As docs/access.md has a person make it."""
+    return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+
+
+def test_the_record_tells_by_their_hashes_what_was_added_and_what_went_with_a_bank(catalog: SqlCatalog) -> None:
+    catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED)
+    new = [*(entry(number) for number in range(150)), entry(3)]
+    given = catalog.add_hashes("abuse", new).value
+    lines = [f"{one.entry_id} sha256:{sent.hashes[0].value.hex()}" for one, sent in zip(given, new, strict=True)]
+    lines = lines[:150]
+    after = json.loads(events(catalog)[-1].after)
+    assert (after["sha256"], after["lines"]) == (digest(lines), sorted(lines)[:100])
+    catalog.add_hashes("abuse", new)
+    assert json.loads(events(catalog)[-1].after) == {"added": 0, "duplicates": 151}
+
+    vectors = VectorSignal(SignalType.EMBEDDING, VectorSpace.COPY, "model", np.eye(4, dtype=np.float32)[:1])
+    without = catalog.add_entry("abuse", NewEntry(vectors=(vectors,))).value
+    several = (HashSignal(SignalType.PDQ, bytes(32)), HashSignal(SignalType.MD5, bytes(16)))
+    with_many = catalog.add_entry("abuse", NewEntry(hashes=several)).value
+    catalog.create_bank("other", BankKind.BANNED, policy=BANNED)
+    catalog.add_hashes("other", [entry(7)])
+    lines += [without.id, *(f"{with_many.id} {one.type.value}:{one.value.hex()}" for one in several)]
+    out = io.BytesIO()
+    writer = Writer(out, bank="banks/abuse", kind="banned", revision="r1", exported=datetime.now(UTC))
+    for record in catalog.export_records("abuse", 0).records:
+        hashes = tuple(RecordHash(ClientType(one.type.value), one.value) for one in record.entry.hashes)
+        writer.write(EntryRecord(id=record.id, hashes=hashes))
+    writer.end()
+    catalog.delete_bank("abuse", force=True)
+    before = json.loads(events(catalog)[-1].before)
+    assert (before["sha256"], before["lines"]) == (digest(lines), sorted(lines)[:100])
+    text = (Path(__file__).parents[2] / "docs" / "access.md").read_text(encoding="utf-8")
+    (program,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    said = subprocess.run([sys.executable, "-c", program], input=out.getvalue(), capture_output=True, check=True)
+    assert said.stdout.decode().strip() == before["sha256"]
 
 
 def test_a_change_that_failed_or_was_repeated_is_no_event(catalog: SqlCatalog) -> None:

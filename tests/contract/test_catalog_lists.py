@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -329,8 +330,14 @@ def test_an_export_is_in_pages_of_some_bytes(catalog: SqlCatalog, monkeypatch: p
     assert all(pages)
 
 
+def digest(lines: Iterable[str]) -> str:
+    """As docs/access.md has a person make it."""
+    return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+
+
 def test_the_event_of_a_list_says_what_changed_and_what_went(catalog: SqlCatalog) -> None:
     take(catalog, named(1, 1, labels=("a",)), plain(2))
+    case, hash_ = entries(catalog)
     take(catalog, named(1, 3, labels=("b",)), gone(plain(2)), plain(4), gone(plain(9)))
     event = catalog.audit.events(AuditQuery(newest_first=True, limit=1)).items[0]
     assert (event.method, event.resource) == ("ImportEntries", "banks/abuse")
@@ -338,10 +345,48 @@ def test_the_event_of_a_list_says_what_changed_and_what_went(catalog: SqlCatalog
     assert {name: after[name] for name in ("added", "updated", "removed", "absent", "unchanged", "refused")} == {
         "added": 1, "updated": 1, "removed": 1, "absent": 1, "unchanged": 0, "refused": 0,
     }  # fmt: skip
-    changed = next(iter(after["changed"]))
-    assert before[changed] == {"labels": ["a"], "signals": [f"sha256 {sha(1).value.hex()}"]}
-    assert after["changed"][changed] == {"labels": ["b"], "signals": [f"sha256 {sha(3).value.hex()}"]}
-    assert [one["signals"] for one in before.values() if "external_id" in one] == [[f"sha256 {sha(2).value.hex()}"]]
+    one, two, three, four = (sha(number).value.hex() for number in range(1, 5))
+    assert before["entries"] == {
+        case.id: {"labels": ["a"], "signals": [f"sha256 {one}"]},
+        hash_.id: {"external_id": "", "source": "", "signals": [f"sha256 {two}"]},
+    }
+    assert after["changed"] == {case.id: {"labels": ["b"], "signals": [f"sha256 {three}"]}}
+    (new,) = (entry.id for entry in entries(catalog) if entry.id != case.id)
+    taken, brought = [f"{case.id} sha256:{one}", f"{hash_.id} sha256:{two}"], [
+        f"{case.id} sha256:{three}", f"{new} sha256:{four}",
+    ]  # fmt: skip
+    assert (before["lines"], before["sha256"]) == (sorted(taken), digest(taken))
+    assert (after["lines"], after["sha256"]) == (sorted(brought), digest(brought))
+
+
+def test_the_event_of_a_long_list_has_a_digest_of_all_and_some_of_it_in_full(catalog: SqlCatalog) -> None:
+    md5 = HashSignal(SignalType.MD5, bytes(16))
+    records = [
+        ListRecord(number, NewEntry(hashes=(sha(number), md5), source="a"), id=f"e-{number}")
+        for number in range(2_000, 0, -1)
+    ]
+    records.append(ListRecord(9_999, NewEntry(vectors=picture(7).vectors), id="a_logo"))
+    take(catalog, *records)
+    lines = sorted(
+        ["a_logo", *(line for one in records[:-1] for line in (
+            f"{one.id} sha256:{one.entry.hashes[0].value.hex()}", f"{one.id} md5:{'0' * 32}",
+        ))]
+    )  # fmt: skip
+    take(catalog, *(gone(one) for one in records))
+    into, out = catalog.audit.events(AuditQuery(method="ImportEntries", limit=2)).items
+    after, before = json.loads(into.after), json.loads(out.before)
+    assert (after["lines"], after["sha256"]) == (lines[:100], digest(lines))
+    assert (before["lines"], before["sha256"]) == (lines[:100], digest(lines))
+    assert len(into.after) < 12_000
+
+
+def test_vectors_that_a_list_replaced_are_told_and_no_hash_is_said_to_be_gone(catalog: SqlCatalog) -> None:
+    made = catalog.add_entry("abuse", picture(7)).value
+    other = [dataclasses.replace(one, mean=one.mean + 1) for one in picture(7).vectors]
+    assert take(catalog, ListRecord(1, NewEntry(vectors=tuple(other)), id=made.id)) == Imported(updated=1)
+    event = catalog.audit.events(AuditQuery(newest_first=True, limit=1)).items[0]
+    assert json.loads(event.before) == {"entries": {made.id: {}}}
+    assert json.loads(event.after)["changed"] == {made.id: {"vectors": "replaced"}}
 
 
 def test_a_page_of_long_events_is_short(catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch) -> None:

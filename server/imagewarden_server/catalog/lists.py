@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 from sqlalchemy import delete as sql_delete
 
-from imagewarden_server.catalog import dimensions, feed
+from imagewarden_server.catalog import dimensions, feed, hashlines
 from imagewarden_server.catalog.audit import Note, stamp
 from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals, kept_of
 from imagewarden_server.catalog.export import local_of_entry, vectors_of_entry
@@ -22,7 +22,7 @@ from imagewarden_server.catalog.rows import micros, new_entry_id, vector_bytes
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.catalog.transactions import Done
 from imagewarden_server.matching.lists import Imported, ListRecord, RefusedRecord
-from imagewarden_server.matching.types import EntryState, NewEntry
+from imagewarden_server.matching.types import EntryState, HashSignal, NewEntry, SignalType
 
 _CHUNK = 500
 _ACTIVE = EntryState.ACTIVE.value
@@ -39,6 +39,8 @@ class _Tally:
         detail: what it means for the index: whole ranges and single keys that come in, and what goes out.
         before: what entries were that were changed or removed, by their id.
         after: what changed of them.
+        brought: the lines of the hashes that came in: see `hashlines`.
+        taken: those of the hashes that went.
     """
 
     added: list[str] = dataclasses.field(default_factory=list)
@@ -50,6 +52,8 @@ class _Tally:
     out: feed.Detail = dataclasses.field(default_factory=dict)
     before: dict[str, Any] = dataclasses.field(default_factory=dict)
     after: dict[str, Any] = dataclasses.field(default_factory=dict)
+    brought: list[str] = dataclasses.field(default_factory=list)
+    taken: list[str] = dataclasses.field(default_factory=list)
     removed: int = 0
 
     def take_out(self, detail: feed.Detail) -> None:
@@ -120,7 +124,12 @@ def _note(bank: Any, result: Imported, tally: _Tally) -> Note | None:
         said |= {"first": min(tally.added), "last": max(tally.added)}
     if tally.after:
         said["changed"] = tally.after
-    return Note(f"banks/{bank.id}", tally.before or None, said)
+    if tally.brought:
+        said |= hashlines.told(sorted(tally.brought))
+    before: dict[str, Any] = {"entries": tally.before} if tally.before else {}
+    if tally.taken:
+        before |= hashlines.told(sorted(tally.taken))
+    return Note(f"banks/{bank.id}", before or None, said)
 
 
 # ------------------------------------------------------------------------------------------------------------ additions
@@ -152,6 +161,7 @@ def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: 
         first = insert_entries(connection, bank.key, new, now)
         insert_signals(connection, bank.key, first, [row.entry for row in new])
         tally.added += [row.id for row in new]
+        tally.brought += hashlines.lines_of_new(new)
         tally.ranges.append((first, first + len(new) - 1))
 
 
@@ -238,8 +248,12 @@ def _update(connection: Connection, row: Any, record: ListRecord, now: int, tall
     if is_active and (tables or not was_active):
         tally.keys.append(row.key)
     before, after = _told(row, values)
-    if tables:
-        before["signals"], after["signals"] = _hashes(connection, row.key), _written(record.entry)
+    if hashes in tables:
+        there = _hashes(connection, row.key)
+        before["signals"], after["signals"] = _written(there), _written(record.entry.hashes)
+        tally.taken += hashlines.lines_of(row.id, there)
+        tally.brought += hashlines.lines_of(row.id, record.entry.hashes)
+    after |= {table.name: "replaced" for table in tables if table is not hashes}
     for table in tables:
         connection.execute(sql_delete(table).where(table.c.entry_key == row.key))
     entry = record.entry
@@ -282,7 +296,7 @@ def _facts(row: Any, record: ListRecord) -> dict[str, Any]:
 def _signals_that_differ(connection: Connection, row: Any, entry: NewEntry) -> list[Any]:
     """The tables whose rows of the entry are not as the record says; kinds that it does not have stay."""
     found: list[Any] = []
-    if entry.hashes and sorted(_written(entry)) != sorted(_hashes(connection, row.key)):
+    if entry.hashes and sorted(_written(entry.hashes)) != sorted(_written(_hashes(connection, row.key))):
         found.append(hashes)
     if entry.vectors:
         there = [
@@ -322,13 +336,13 @@ def _told(row: Any, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     )
 
 
-def _hashes(connection: Connection, key: int) -> list[str]:
+def _hashes(connection: Connection, key: int) -> list[HashSignal]:
     rows = connection.execute(select(hashes.c.type, hashes.c.value).where(hashes.c.entry_key == key))
-    return [f"{row.type} {row.value.hex()}" for row in rows]
+    return [HashSignal(SignalType(row.type), row.value) for row in rows]
 
 
-def _written(entry: NewEntry) -> list[str]:
-    return [f"{signal.type.value} {signal.value.hex()}" for signal in entry.hashes]
+def _written(signals: Iterable[HashSignal]) -> list[str]:
+    return [f"{signal.type.value} {signal.value.hex()}" for signal in signals]
 
 
 # ------------------------------------------------------------------------------------------------------------- removals
@@ -351,9 +365,13 @@ def _remove(connection: Connection, bank: Any, records: Sequence[ListRecord], ta
         tally.before[row.id] = {"external_id": row.external_id, "source": row.source, "signals": []}
     for begin in range(0, len(keys), _CHUNK):
         some = keys[begin : begin + _CHUNK]
-        of_entry = select(entries.c.id, hashes.c.type, hashes.c.value).join(hashes, hashes.c.entry_key == entries.c.key)
+        of_entry = select(entries.c.id, hashes.c.type, hashes.c.value).join(
+            hashes, hashes.c.entry_key == entries.c.key, isouter=True
+        )
         for row in connection.execute(of_entry.where(entries.c.key.in_(some))):
-            tally.before[row.id]["signals"].append(f"{row.type} {row.value.hex()}")
+            if row.value is not None:
+                tally.before[row.id]["signals"].append(f"{row.type} {row.value.hex()}")
+            tally.taken.append(hashlines.line(*row))
         connection.execute(sql_delete(entries).where(entries.c.key.in_(some)))
     connection.execute(update(banks).where(banks.c.key == bank.key).values(entry_count=banks.c.entry_count - len(keys)))
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, false, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
-from imagewarden_server.catalog import export, feed, lists
+from imagewarden_server.catalog import export, feed, hashlines, lists
 from imagewarden_server.catalog.audit import Note, bank_said, entry_said
 from imagewarden_server.catalog.engine import Database, open_database
 from imagewarden_server.catalog.entries import (
@@ -185,8 +185,9 @@ class SqlCatalog(CatalogReads):
             row = bank_row(connection, bank_id)
             if row.entry_count and not force:
                 raise BankNotEmpty(bank_id, row.entry_count)
+            said = bank_said(bank_of(row)) | hashlines.told(hashlines.lines_of_bank(connection, row.key))
             connection.execute(sql_delete(banks).where(banks.c.key == row.key))
-            note = Note(f"banks/{bank_id}", bank_said(bank_of(row)), None)
+            note = Note(f"banks/{bank_id}", said, None)
             return row.entry_count, feed.bank_removed(row.key), row.entry_count, note
 
         return self._ledger.change("DeleteBank", once, lambda _, result: int(result), work)
@@ -243,6 +244,7 @@ class SqlCatalog(CatalogReads):
             if fresh:
                 # Ids sort by the time they were made: those of the call are between these two.
                 said |= {"first": min(row.id for row in fresh), "last": max(row.id for row in fresh)}
+                said |= hashlines.told(sorted(hashlines.lines_of_new(fresh)))
             note = Note(f"banks/{bank_id}", None, said)
             return results, detail, [[one.entry_id, one.duplicate] for one in results], note
 
