@@ -64,6 +64,11 @@ def state_number(word: e.EntryState | str) -> Any:
     return _number(e.EntryState, types.EntryState, "ENTRY_STATE_", word)
 
 
+def quarantine_number(word: e.QuarantineReason | str) -> Any:
+    """The number of a reason for quarantine."""
+    return _number(e.QuarantineReason, types.QuarantineReason, "QUARANTINE_REASON_", word)
+
+
 def opinion_number(word: e.Opinion | str) -> Any:
     """An opinion's number."""
     return _number(e.Opinion, types.Opinion, "OPINION_", word)
@@ -205,7 +210,8 @@ def _quarantined(value: int) -> e.QuarantineReason:
     return _word(e.QuarantineReason, types.QuarantineReason, "QUARANTINE_REASON_", value, e.QuarantineReason.UNKNOWN)
 
 
-def _quarantine(message: types.Entry) -> o.Quarantine | None:
+def quarantine(message: types.Entry | banks_pb.EntryRecord) -> o.Quarantine | None:
+    """Why an entry is quarantined, or None."""
     if not message.HasField("quarantine"):
         return None
     said = message.quarantine
@@ -244,7 +250,7 @@ def entry(message: types.Entry) -> t.Entry:
         update_time=time_of(message, "update_time"),
         feedback=_feedback(message.feedback),
         reports=tuple(_report(one) for one in message.reports),
-        quarantine=_quarantine(message),
+        quarantine=quarantine(message),
         note=message.note,
     )
 

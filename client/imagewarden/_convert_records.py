@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from imagewarden import _convert as convert
-from imagewarden._enums import EntryState, SignalType
+from imagewarden._enums import EntryState, QuarantineReason, SignalType
+from imagewarden._opinions import Quarantine
 from imagewarden._records import (
     EntryRecord,
     ImportAnswer,
@@ -16,6 +17,7 @@ from imagewarden._records import (
     RefusedRecord,
 )
 from imagewarden.v1 import bank_service_pb2 as pb
+from imagewarden.v1 import types_pb2 as types
 
 W = TypeVar("W")
 
@@ -72,6 +74,12 @@ def _set_what_few_have(message: pb.EntryRecord, value: EntryRecord) -> None:
     for name in ("id", "brand", "note", "thumbnail", "image"):
         if said := getattr(value, name):
             setattr(message, name, said)
+    if (why := value.quarantine) is not None:
+        message.quarantine.CopyFrom(
+            types.Quarantine(
+                reason=convert.quarantine_number(why.reason), message=why.message, time=convert.timestamp(why.time)
+            )
+        )
     if value.state is not None:
         message.state = convert.state_number(value.state)
     if (made := convert.timestamp(value.create_time)) is not None:
@@ -114,6 +122,9 @@ def most_bytes(value: EntryRecord) -> int:
     for features in value.features:
         characters += len(features.extractor)
         size += _PART_BYTES + len(features.data)
+    if value.quarantine is not None:
+        characters += len(value.quarantine.message)
+        size += _PART_BYTES
     size += sum(len(one.value) for one in value.hashes)
     return size + _CHARACTER_BYTES * characters + len(value.thumbnail) + len(value.image)
 
@@ -158,7 +169,15 @@ def record(message: pb.EntryRecord) -> EntryRecord:
         features=tuple(RecordFeatures(one.extractor, one.data) for one in message.features),
         thumbnail=message.thumbnail,
         image=message.image,
+        quarantine=_quarantine(message),
     )
+
+
+def _quarantine(message: pb.EntryRecord) -> Quarantine | None:
+    found = convert.quarantine(message)
+    if found is not None and found.reason is QuarantineReason.UNKNOWN:
+        raise ValueError(f"{message.quarantine.reason} is no reason of quarantine that this client knows; upgrade it")
+    return found
 
 
 def _known(words: Mapping[int, W], number: int) -> W:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from imagewarden._enums import EntryState, SignalType
+from imagewarden._opinions import Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class EntryRecord:
         thumbnail: of a logo, a small PNG.
         state: ACTIVE or DISABLED; None: a new entry is ACTIVE, one that is there stays as it is.
         create_time: when it was made elsewhere; None: now.
+        quarantine: None: a new entry is not quarantined, one that is there stays as it is.
     """
 
     hashes: tuple[RecordHash, ...] = ()
@@ -90,6 +92,7 @@ class EntryRecord:
     features: tuple[RecordFeatures, ...] = ()
     thumbnail: bytes = b""
     image: bytes = b""
+    quarantine: Quarantine | None = None
 
 
 @dataclass(frozen=True, slots=True)

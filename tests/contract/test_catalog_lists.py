@@ -19,6 +19,7 @@ from imagewarden_server.catalog import SqlCatalog, audit, export
 from imagewarden_server.matching.audit import AuditQuery
 from imagewarden_server.matching.errors import BankNotFound
 from imagewarden_server.matching.lists import Imported, ListRecord
+from imagewarden_server.matching.opinions import Quarantine, QuarantineReason
 from imagewarden_server.matching.patches import BankPatch, EntryPatch
 from imagewarden_server.matching.types import (
     BankKind,
@@ -161,6 +162,28 @@ def test_an_exchange_does_not_enable_what_people_disabled(catalog: SqlCatalog) -
     assert not [row for batch in catalog.live_hashes() for row in batch]
 
 
+def test_a_list_puts_under_quarantine_and_releases_nothing(catalog: SqlCatalog) -> None:
+    flood = Quarantine(QuarantineReason.FLOOD, "200 at once", PAST)
+    held = dataclasses.replace(named(1, 1), quarantine=flood)
+    assert take(catalog, held, dataclasses.replace(plain(2), quarantine=flood)) == Imported(added=2)
+    assert [entry.quarantine for entry in entries(catalog)] == [flood, flood]
+    assert take(catalog, held, named(1, 1), plain(2)) == Imported(unchanged=3)
+    assert take(catalog, named(1, 1, 3, labels=("b",))) == Imported(updated=1)
+    assert [entry.quarantine for entry in entries(catalog)] == [flood, flood]
+
+    other = Quarantine(QuarantineReason.BY_HAND, "", FUTURE)
+    revision = catalog.revision()
+    assert take(catalog, dataclasses.replace(held, quarantine=other)) == Imported(updated=1)
+    assert catalog.revision() == revision + 1, "checks read the entry again"
+    assert entries(catalog)[0].quarantine == other
+    event = catalog.audit.events(AuditQuery(newest_first=True, limit=1)).items[0]
+    (changed,) = json.loads(event.after)["changed"].values()
+    assert (changed["quarantine_reason"], changed["quarantine_message"]) == ("by_hand", "")
+    # The entry goes with its quarantine: what comes again is new.
+    assert take(catalog, gone(named(1)), named(1, 1)) == Imported(added=1, removed=1)
+    assert entries(catalog)[-1].quarantine is None
+
+
 def test_a_tombstone_takes_what_its_source_brought_and_nothing_else(catalog: SqlCatalog) -> None:
     ours = catalog.add_hashes("abuse", [NewEntry(hashes=(sha(1),))]).value[0].entry_id
     take(catalog, plain(1, source="a"), plain(1, source="b"), named(1, 5, source="a"), named(1, 6, source="b"))
@@ -301,13 +324,14 @@ def test_what_goes_out_comes_in_the_same_signal_for_signal(catalog: SqlCatalog) 
     for number in range(1, 6):
         catalog.add_entry("abuse", dataclasses.replace(picture(number, views=1 + number % 3), image=b"file" * number))
     take(catalog, named(20, 20, 21, expire_time=FUTURE), named(21, 22, expire_time=PAST), plain(30))
-    catalog.update_entry("abuse", entries(catalog)[1].id, EntryPatch(state=EntryState.DISABLED))
+    catalog.update_entry("abuse", entries(catalog)[1].id, EntryPatch(state=EntryState.DISABLED, note="ask Kim"))
+    catalog.update_entry("abuse", entries(catalog)[2].id, EntryPatch(quarantine="under appeal"))
     before = exported(catalog)
     make(catalog, "copy")
     assert take(catalog, *before, bank="copy") == Imported(added=8)
     after = exported(catalog, "copy")
-    assert [(one.id, one.state, one.create_time) for one in after] == [
-        (one.id, one.state, one.create_time) for one in before
+    assert [(one.id, one.state, one.create_time, one.quarantine) for one in after] == [
+        (one.id, one.state, one.create_time, one.quarantine) for one in before
     ]
     assert all(same(one.entry, two.entry) for one, two in zip(before, after, strict=True))
     assert [entry.state for entry in entries(catalog, "copy")] == [entry.state for entry in entries(catalog)]

@@ -9,6 +9,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,7 +36,7 @@ from tests.unit.media.crafted import (
     webp,
 )
 
-from imagewarden import EntryRecord, SignalType
+from imagewarden import EntryRecord, Quarantine, QuarantineReason, SignalType
 from imagewarden._records import RecordFeatures, RecordHash, RecordVectors
 from imagewarden.lists import Writer
 from imagewarden.v1 import bank_service_pb2 as banks
@@ -233,7 +234,9 @@ def _own() -> bytes:
     writer = Writer(out, bank="banks/abuse", kind="banned", revision="r1.x.5", exported=time)
     hashes = (RecordHash(SignalType.PDQ, bytes.fromhex(_PDQ), 90), RecordHash(SignalType.MD5, bytes.fromhex(_MD5)))
     vectors = (RecordVectors(SignalType.EMBEDDING, "model", 2, struct.pack("<2f", 1, 0), 0.25, 0.5),)
-    writer.write(EntryRecord(hashes, "case-1", "us", ("a",), {"k": "v"}, id="e1", create_time=time, vectors=vectors))
+    held = Quarantine(QuarantineReason.BY_HAND, "under appeal", time)
+    full = EntryRecord(hashes, "case-1", "us", ("a",), {"k": "v"}, id="e1", create_time=time, vectors=vectors)
+    writer.write(replace(full, note="ask Kim", quarantine=held))
     writer.write(EntryRecord(external_id="case-2", source="us", removed=True))
     writer.write(EntryRecord(hashes[:1], brand="B", features=(RecordFeatures("x", b"\0\1"),), thumbnail=b"png"))
     writer.end()
@@ -258,6 +261,7 @@ def api() -> Files:
         banks.EntryRecord(number=1, external_id="x", source="us", hashes=[known]),
         banks.EntryRecord(number=2, external_id="y", source="us", removed=True),
     ]
+    records[0].quarantine.CopyFrom(types.Quarantine(reason=types.QUARANTINE_REASON_FLOOD, time=Timestamp(seconds=9)))
     listing = banks.ListEntriesRequest(bank="banks/abuse", page_size=1)
     listing.page_token = paging.next_token(listing, 1)
     said: dict[str, Message] = {

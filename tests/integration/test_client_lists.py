@@ -32,11 +32,13 @@ FULL = EntryRecord(
     metadata={"k": "v"},
     source="ncmec",
     brand="Acme",
+    note="ask Kim",
     state=iw.EntryState.DISABLED,
     expire_time=NOON,
     create_time=NOON,
     thumbnail=b"png",
     image=b"jpg",
+    quarantine=iw.Quarantine(iw.QuarantineReason.FLOOD, "too many at once", NOON),
 )
 
 
@@ -108,11 +110,13 @@ def test_a_record_goes_and_comes_back_as_it_is(service: FakeService, client: iw.
         metadata={"k": "v"},
         source="ncmec",
         brand="Acme",
+        note="ask Kim",
         state=types.ENTRY_STATE_DISABLED,
         expire_time=moment,
         create_time=moment,
         thumbnail=b"png",
         image=b"jpg",
+        quarantine=types.Quarantine(reason=types.QUARANTINE_REASON_FLOOD, message="too many at once", time=moment),
     )
     assert taker.messages == [pb.ImportEntriesRequest(bank="banks/abuse", records=[sent])]
     metadata = service.metadata["ImportEntries"][0]

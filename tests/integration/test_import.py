@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from tests.support.api import BRAND, MATCH, NO_MATCH, PDQ, SHA256, Api
 from tests.support.errors import fails
 from tests.support.processes import Server
@@ -14,6 +16,8 @@ from tests.support.processes import Server
 from imagewarden.v1 import audit_service_pb2, audit_service_pb2_grpc
 from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
+
+NOON = Timestamp(seconds=1_796_040_000)
 
 
 @pytest.fixture
@@ -78,11 +82,16 @@ def test_refused_records_leave_the_others_alone(api: Api) -> None:
     records = [
         record(1), short, record(3, vectors=[vectors]), record(4, features=[damaged]),
         record(5, labels=many), record(6, state=99), pb.EntryRecord(number=7), record(8),
+        record(9, quarantine=types.Quarantine(message="why?", time=NOON)),
+        record(10, quarantine=types.Quarantine(reason=types.QUARANTINE_REASON_FLOOD)),
+        record(11, quarantine=types.Quarantine(reason=types.QUARANTINE_REASON_FLOOD, time=NOON, message="x" * 1_001)),
     ]  # fmt: skip
     (answer,) = bring(api, bank, records)
     assert counts(answer) == (2, 0, 0, 0, 0)
-    fields = [(one.number, one.field.partition(".")[0]) for one in answer.refused]
-    assert fields == [(2, "hashes"), (3, "vectors"), (4, "features"), (5, "labels"), (6, "state"), (7, "hashes")]
+    assert [(one.number, one.field) for one in answer.refused] == [
+        (2, "hashes.hex"), (3, "vectors"), (4, "features"), (5, "labels"), (6, "state"), (7, "hashes"),
+        (9, "quarantine.reason"), (10, "quarantine.time"), (11, "quarantine.message"),
+    ]  # fmt: skip
     assert all(one.message for one in answer.refused)
     assert len(export(api, bank)) == 2
 
@@ -203,3 +212,18 @@ def test_a_brand_bank_takes_no_hashes_alone(api: Api) -> None:
     (answer,) = bring(api, bank, [record(1, brand="Acme"), record(2)])
     assert [(one.number, one.field) for one in answer.refused] == [(1, "vectors"), (2, "brand")]
     assert api.check(b"1").verdict in {NO_MATCH, types.VERDICT_UNDECIDED}
+
+
+def test_a_quarantined_entry_blocks_nothing_in_the_copy_either(api: Api) -> None:
+    bank, copy = api.create_bank("lists"), api.create_bank("copy")
+    bring(api, bank, [record(1, b"a file", external_id="x", note="ask Kim")])
+    (entry,) = api.banks.ListEntries(pb.ListEntriesRequest(bank=bank)).entries
+    held = types.Entry(name=entry.name, quarantine=types.Quarantine(message="under appeal"))
+    api.banks.UpdateEntry(pb.UpdateEntryRequest(entry=held, update_mask=FieldMask(paths=["quarantine"])))
+    (out,) = export(api, bank)
+    assert (out.note, out.quarantine.message) == ("ask Kim", "under appeal")
+    bring(api, copy, [out])
+    assert export(api, copy)[0].quarantine == out.quarantine
+    for one in (bank, copy):
+        (match,) = api.check(b"a file", banks=[one]).matches
+        assert (match.action, match.quarantined) == (types.ACTION_REVIEW, types.QUARANTINE_REASON_BY_HAND)

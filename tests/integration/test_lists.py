@@ -98,6 +98,11 @@ def test_a_list_comes_in_twice_goes_out_and_comes_into_another_bank(
     assert sum("B2" in entry.get("labels", ()) for entry in entries) == changed
     if gone:
         assert gone == len(GONE)
+    if format_ is Format.JSONL:
+        kept = [int(entry["external_id"].removeprefix("case-")) for entry in entries]
+        assert [entry["note"] for entry in entries] == [f"of {place}" for place in kept]
+        held = [place for place, entry in zip(kept, entries, strict=True) if "quarantine" in entry]
+        assert held == [place for place in kept if place % 7 == 0]
 
     # A name of an entry is one of its bank: the copy may have the same ones.
     assert bring(server, out, "copy", "--dry-run") == {"added": COUNT - gone}

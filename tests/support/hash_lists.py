@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from xml.sax.saxutils import escape
 
-from imagewarden import EntryRecord, RecordHash, SignalType
+from imagewarden import EntryRecord, Quarantine, QuarantineReason, RecordHash, SignalType
 from imagewarden.lists import Format, Writer
 
 COUNT = 1_200
@@ -281,7 +281,9 @@ def jsonl(*, later: bool) -> Made:
             RecordHash(SignalType.PDQ, bytes.fromhex(one.pdq), 80 + one.place % 20),
         )
         labels = ("a", _version(one, later=later))
-        writer.write(replace(name, hashes=hashes, labels=labels, metadata={"by": "ä\n"}, create_time=one.time))
+        held = Quarantine(QuarantineReason.FALSE_POSITIVES, "three of us", one.time) if one.place % 7 == 0 else None
+        facts = replace(name, metadata={"by": "ä\n"}, create_time=one.time, note=f"of {one.place}", quarantine=held)
+        writer.write(replace(facts, hashes=hashes, labels=labels))
     lines = written.getvalue().decode().splitlines()
     refused = {}
     if later:

@@ -15,7 +15,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from imagewarden._enums import EntryState, SignalType
+from imagewarden._enums import EntryState, QuarantineReason, SignalType
+from imagewarden._opinions import Quarantine
 from imagewarden._records import EntryRecord, RecordFeatures, RecordHash, RecordVectors
 from imagewarden.lists.elements import parsed
 from imagewarden.lists.items import BadRecord, Item, ListError, Refused, Settings, hash_of, labels_of, shown, type_of
@@ -46,8 +47,10 @@ _KEYS = frozenset(
         "features",
         "thumbnail",
         "image",
+        "quarantine",
     }
 )
+_REASONS = frozenset(QuarantineReason) - {QuarantineReason.UNKNOWN}
 
 
 class Writer:
@@ -96,6 +99,7 @@ def said_of(record: EntryRecord) -> dict[str, Any]:
         "state": record.state,
         "expire_time": _time_text(record.expire_time),
         "create_time": _time_text(record.create_time),
+        "quarantine": _quarantine_said(record.quarantine),
         "hashes": [_hash_said(one) for one in record.hashes],
         "vectors": [
             {
@@ -113,6 +117,10 @@ def said_of(record: EntryRecord) -> dict[str, Any]:
         "image": _base64(record.image),
     }
     return {key: value for key, value in said.items() if value}
+
+
+def _quarantine_said(why: Quarantine | None) -> dict[str, Any] | None:
+    return None if why is None else {"reason": why.reason, "message": why.message, "time": _time_text(why.time)}
 
 
 def _hash_said(one: RecordHash) -> dict[str, Any]:
@@ -235,7 +243,20 @@ def record_of(said: Mapping[str, Any]) -> EntryRecord:
         features=_each(said, "features", _features),
         thumbnail=_bytes(said, "thumbnail"),
         image=_bytes(said, "image"),
+        quarantine=_quarantine(said["quarantine"]) if "quarantine" in said else None,
     )
+
+
+def _quarantine(said: Any) -> Quarantine:
+    if not isinstance(said, dict) or not said.keys() <= {"reason", "message", "time"}:
+        raise BadRecord("quarantine is an object of reason, message and time")
+    reason = _text(said, "reason")
+    if reason not in _REASONS:
+        raise BadRecord(f"quarantine: reason is {shown(reason, 40)!r}; it is {', '.join(sorted(_REASONS))}")
+    since = _time(said, "time")
+    if since is None:
+        raise BadRecord("quarantine: it has no time: say since when")
+    return Quarantine(QuarantineReason(reason), _text(said, "message"), since)
 
 
 def _hash(said: Mapping[str, Any]) -> RecordHash:

@@ -1030,6 +1030,7 @@ class EntryRecord(_message.Message):
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The caller's number of it: of its line, say. Greater than that of the record before."""
     id: _builtins.str
@@ -1080,6 +1081,12 @@ class EntryRecord(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the entry was made, if elsewhere; unset: now."""
 
+    @_builtins.property
+    def quarantine(self) -> _types_pb2.Quarantine:
+        """Set: it is quarantined; `reason` and `time` are required. Unset: a new entry is not quarantined, one that is there
+        stays as it is: a list releases none.
+        """
+
     def __init__(
         self,
         *,
@@ -1100,10 +1107,11 @@ class EntryRecord(_message.Message):
         thumbnail: _builtins.bytes = ...,
         image: _builtins.bytes = ...,
         note: _builtins.str = ...,
+        quarantine: _types_pb2.Quarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "quarantine", b"quarantine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "features", b"features", "hashes", b"hashes", "id", b"id", "image", b"image", "labels", b"labels", "metadata", b"metadata", "note", b"note", "number", b"number", "removed", b"removed", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "create_time", b"create_time", "expire_time", b"expire_time", "external_id", b"external_id", "features", b"features", "hashes", b"hashes", "id", b"id", "image", b"image", "labels", b"labels", "metadata", b"metadata", "note", b"note", "number", b"number", "quarantine", b"quarantine", "removed", b"removed", "source", b"source", "state", b"state", "thumbnail", b"thumbnail", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -533,7 +533,7 @@ class Quarantine(_message.Message):
     """Why, for people, with the numbers; of one that is put there by hand what the person says, at most 1,000 characters."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """Since when. In answers only."""
+        """Since when. In answers, and in records of lists."""
 
     def __init__(
         self,

@@ -96,6 +96,7 @@ ACTION_OF = _reverse(ACTION)
 SIGNAL_OF = _reverse(SIGNAL)
 STATE_OF = _reverse(STATE)
 OPINION_OF = _reverse(OPINION)
+REASON_OF = _reverse(QUARANTINE)
 
 _UNDECIDED_ACTIONS = frozenset({Action.ALLOW, Action.REVIEW, Action.BLOCK})
 
@@ -162,7 +163,7 @@ def entry(value: Entry) -> types.Entry:
         update_time=stamp(value.update_time),
         feedback=feedback(value.feedback),
         reports=[_report(one) for one in value.reports],
-        quarantine=_quarantine(value.quarantine),
+        quarantine=quarantine(value.quarantine),
         note=value.note,
     )
 
@@ -171,7 +172,8 @@ def _quarantined(value: Quarantine | None) -> types.QuarantineReason.ValueType:
     return types.QUARANTINE_REASON_UNSPECIFIED if value is None else QUARANTINE[value.reason]
 
 
-def _quarantine(value: Quarantine | None) -> types.Quarantine | None:
+def quarantine(value: Quarantine | None) -> types.Quarantine | None:
+    """Why an entry is quarantined as a message, or None."""
     if value is None:
         return None
     return types.Quarantine(reason=QUARANTINE[value.reason], message=value.message, time=stamp(value.time))

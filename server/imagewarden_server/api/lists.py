@@ -14,6 +14,7 @@ from imagewarden_server.catalog.errors import DamagedFeatures
 from imagewarden_server.catalog.features import decode_features, encode_features
 from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.lists import Exported, Imported, ListRecord, RefusedRecord, space_of
+from imagewarden_server.matching.opinions import Quarantine
 from imagewarden_server.matching.types import (
     BankKind,
     HashSignal,
@@ -100,7 +101,20 @@ def _record(kind: BankKind, message: pb.EntryRecord) -> ListRecord:
         removed=message.removed,
         state=state,
         create_time=names.time_of("create_time", message, "create_time"),
+        quarantine=_quarantine(message.quarantine) if message.HasField("quarantine") else None,
     )
+
+
+def _quarantine(message: types.Quarantine) -> Quarantine:
+    reason = convert.REASON_OF.get(message.reason)
+    if reason is None:
+        raise InvalidField(
+            "quarantine.reason", f"is {message.reason}; send FALSE_POSITIVES, FLOOD or BY_HAND, or leave quarantine out"
+        )
+    since = names.time_of("quarantine.time", message, "time")
+    if since is None:
+        raise InvalidField("quarantine.time", "is missing; say since when the entry is quarantined")
+    return Quarantine(reason, names.text("quarantine.message", message.message, names.MAX_NOTE), since)
 
 
 def _hash(message: pb.RecordHash) -> HashSignal:
@@ -158,6 +172,7 @@ def _message(record: ListRecord) -> pb.EntryRecord:
         state=convert.STATE[record.state] if record.state else types.ENTRY_STATE_UNSPECIFIED,
         expire_time=convert.stamp(entry.expire_time),
         create_time=convert.stamp(record.create_time),
+        quarantine=convert.quarantine(record.quarantine),
         thumbnail=entry.thumbnail or b"",
         image=entry.image or b"",
     )

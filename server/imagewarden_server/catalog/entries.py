@@ -10,12 +10,19 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, Table, func, insert, select, text, update
 
 from imagewarden_server.catalog.features import encode_features
-from imagewarden_server.catalog.rows import entry_of, micros, moment, summaries, vector_bytes
+from imagewarden_server.catalog.rows import (
+    entry_of,
+    micros,
+    moment,
+    quarantine_columns,
+    summaries,
+    vector_bytes,
+)
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, match_reports, vectors
 from imagewarden_server.catalog.tallies import feedback_by
 from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
 from imagewarden_server.matching.listing import EntryFilter
-from imagewarden_server.matching.opinions import NO_FEEDBACK
+from imagewarden_server.matching.opinions import NO_FEEDBACK, Quarantine
 from imagewarden_server.matching.patches import EntryPatch
 from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
 
@@ -147,6 +154,7 @@ class NewRow(NamedTuple):
     entry: NewEntry
     state: EntryState = EntryState.ACTIVE
     create_time: int | None = None
+    quarantine: Quarantine | None = None
 
 
 def kept_of(bank: Any, entry: NewEntry) -> NewEntry:
@@ -179,6 +187,7 @@ def insert_entries(connection: Connection, bank_key: int, new: Sequence[NewRow],
                 now if row.create_time is None else row.create_time,
                 now,
                 row.entry.note,
+                *quarantine_columns(row.quarantine).values(),
             )
             for key, row in enumerate(new, first)
         ],

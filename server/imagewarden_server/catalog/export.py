@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from imagewarden_server.catalog.rows import local_of, moment
+from imagewarden_server.catalog.rows import local_of, moment, quarantine_of
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.catalog.transactions import last_revision
 from imagewarden_server.matching.lists import Exported, ListRecord
@@ -93,7 +93,8 @@ def _record(row: Any, hash_rows: Sequence[Any], vector_rows: Sequence[Any], loca
         thumbnail=row.thumbnail,
         image=row.image,
     )
-    return ListRecord(row.key, entry, row.id, state=state, create_time=moment(row.create_time))
+    made = moment(row.create_time)
+    return ListRecord(row.key, entry, row.id, state=state, create_time=made, quarantine=quarantine_of(row))
 
 
 def _vectors(rows: Sequence[Any]) -> list[VectorSignal]:

@@ -18,7 +18,7 @@ from imagewarden_server.catalog.audit import Note, stamp
 from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals, kept_of
 from imagewarden_server.catalog.export import local_of_entry, vectors_of_entry
 from imagewarden_server.catalog.features import encode_features
-from imagewarden_server.catalog.rows import micros, new_entry_id, vector_bytes
+from imagewarden_server.catalog.rows import micros, new_entry_id, quarantine_columns, quarantine_of, vector_bytes
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.catalog.transactions import Done
 from imagewarden_server.matching.lists import Imported, ListRecord, RefusedRecord
@@ -227,7 +227,7 @@ def _new_row(record: ListRecord, now: int) -> NewRow:
     if state is EntryState.ACTIVE and expire_time is not None and micros(expire_time) <= now:
         state = EntryState.EXPIRED
     made = None if record.create_time is None else micros(record.create_time)
-    return NewRow(record.id or new_entry_id(), record.entry, state, made)
+    return NewRow(record.id or new_entry_id(), record.entry, state, made, record.quarantine)
 
 
 # -------------------------------------------------------------------------------------------------------------- updates
@@ -290,7 +290,9 @@ def _facts(row: Any, record: ListRecord) -> dict[str, Any]:
         "thumbnail": entry.thumbnail,
         "image": entry.image,
     }
-    return {name: value for name, value in said.items() if value and value != getattr(row, name)}
+    facts = {name: value for name, value in said.items() if value and value != getattr(row, name)}
+    held = record.quarantine
+    return facts if held is None or held == quarantine_of(row) else facts | quarantine_columns(held)
 
 
 def _signals_that_differ(connection: Connection, row: Any, entry: NewEntry) -> list[Any]:

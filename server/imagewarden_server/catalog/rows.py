@@ -128,13 +128,14 @@ def entry_of(
         signals=tuple(signals),
         thumbnail=thumbnail,
         feedback=feedback,
-        quarantine=_quarantine(row),
+        quarantine=quarantine_of(row),
         forgiven=row.forgiven,
         note=row.note,
     )
 
 
-def _quarantine(row: Row) -> Quarantine | None:
+def quarantine_of(row: Row) -> Quarantine | None:
+    """An entry's quarantine from its row."""
     if row.quarantine_reason is None:
         return None
     reason = QuarantineReason(row.quarantine_reason)

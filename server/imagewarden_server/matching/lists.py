@@ -13,6 +13,7 @@ from imagewarden_server import media
 from imagewarden_server.matching import shapes
 from imagewarden_server.matching.errors import InvalidField, WrongBankKind
 from imagewarden_server.matching.hashes import check_hash
+from imagewarden_server.matching.opinions import Quarantine
 from imagewarden_server.matching.types import (
     Bank,
     BankKind,
@@ -51,6 +52,7 @@ class ListRecord:
         removed: what it names is to go.
         state: None: a new entry takes part in checks, one that is there stays as it is.
         create_time: None: now.
+        quarantine: None: a new entry is not quarantined, one that is there stays as it is.
     """
 
     number: int
@@ -59,6 +61,7 @@ class ListRecord:
     removed: bool = False
     state: EntryState | None = None
     create_time: datetime | None = None
+    quarantine: Quarantine | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewarden import EntryRecord, EntryState, RecordFeatures, RecordHash, RecordVectors, SignalType
+from imagewarden import (
+    EntryRecord,
+    EntryState,
+    Quarantine,
+    QuarantineReason,
+    RecordFeatures,
+    RecordHash,
+    RecordVectors,
+    SignalType,
+)
 from imagewarden.lists import Item, ListError, Refused, Writer, open_list
 
 NOON = datetime(2026, 11, 30, 12, 0, 0, 250_000, tzinfo=UTC)
 HEADER = '{"imagewarden":1,"bank":"banks/x","kind":"banned","revision":"r1","exported":"2026-11-30T12:00:00.250000Z"}'
 
+REASONS = [reason for reason in QuarantineReason if reason is not QuarantineReason.UNKNOWN]
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
 _HASHES = st.one_of(
@@ -47,6 +57,7 @@ RECORDS = st.builds(
     removed=st.booleans(),
     id=_TEXT,
     brand=_TEXT,
+    note=_TEXT,
     state=st.sampled_from([None, EntryState.ACTIVE, EntryState.DISABLED]),
     expire_time=_TIMES,
     create_time=_TIMES,
@@ -54,6 +65,7 @@ RECORDS = st.builds(
     features=st.lists(st.builds(RecordFeatures, _TEXT, st.binary(max_size=50)), max_size=2).map(tuple),
     thumbnail=st.binary(max_size=20),
     image=st.binary(max_size=20),
+    quarantine=st.none() | st.builds(Quarantine, st.sampled_from(REASONS), _TEXT, st.datetimes(timezones=st.just(UTC))),
 )
 
 
@@ -97,6 +109,7 @@ def test_the_format_is_what_the_documentation_says() -> None:
         metadata={"k": "v"},
         id="e1",
         brand="Acme",
+        note="ask Kim",
         state=EntryState.DISABLED,
         expire_time=NOON,
         create_time=datetime(2026, 11, 30, 14, tzinfo=timezone(timedelta(hours=2))),
@@ -104,11 +117,14 @@ def test_the_format_is_what_the_documentation_says() -> None:
         features=(RecordFeatures("x1", b"IWLF"),),
         thumbnail=b"png",
         image=b"jpg",
+        quarantine=Quarantine(QuarantineReason.BY_HAND, "under appeal", NOON),
     )
     zeros = "0" * 64
     line = (
         '{"id":"e1","external_id":"case-1","source":"ncmec","labels":["ä"],"metadata":{"k":"v"},"brand":"Acme",'
-        '"state":"disabled","expire_time":"2026-11-30T12:00:00.250000Z","create_time":"2026-11-30T12:00:00Z",'
+        '"note":"ask Kim","state":"disabled","expire_time":"2026-11-30T12:00:00.250000Z",'
+        '"create_time":"2026-11-30T12:00:00Z",'
+        '"quarantine":{"reason":"by_hand","message":"under appeal","time":"2026-11-30T12:00:00.250000Z"},'
         f'"hashes":[{{"type":"sha256","hex":"{zeros}"}},{{"type":"pdq","hex":"{zeros}","quality":0}}],'
         '"vectors":[{"type":"embedding","model_version":"m1","dimensions":1,"mean":0.1,"deviation":1.0,"data":"AACAPw=="}],'
         '"features":[{"extractor":"x1","data":"SVdMRg=="}],"thumbnail":"cG5n","image":"anBn"}'
@@ -162,6 +178,16 @@ def test_what_the_caller_says_stands_above_the_list() -> None:
         ('{"expire_time": "2026-11-30T12:00:00"}', "no time zone"),
         ('{"create_time": "0001-01-01T00:00:00+23:00"}', "before or after all time"),
         ('{"count": "x"}', "whole number"),
+        ('{"note": 1}', "note is no text"),
+        ('{"quarantine": null}', "object of reason, message and time"),
+        ('{"quarantine": {"reason": "flood", "time": "2026-11-30T12:00:00Z", "colour": 1}}', "object of reason"),
+        (
+            '{"quarantine": {"reason": "unknown", "time": "2026-11-30T12:00:00Z"}}',
+            "it is by_hand, false_positives, flood",
+        ),
+        ('{"quarantine": {"reason": "flood", "time": "2026-11-30T12:00:00"}}', "no time zone"),
+        ('{"quarantine": {"reason": "flood"}}', "say since when"),
+        ('{"quarantine": {"reason": "flood", "message": 1, "time": "2026-11-30T12:00:00Z"}}', "message is no text"),
     ],
 )
 def test_a_line_that_says_something_else_is_refused_and_the_next_one_is_read(line: str, reason: str) -> None:
