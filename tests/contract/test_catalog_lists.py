@@ -274,7 +274,7 @@ def test_two_records_of_a_message_may_be_of_one_entry(catalog: SqlCatalog) -> No
     )
     assert catalog.get_entry("abuse", entry.id).note == "b"
     event = json.loads(catalog.audit.events(AuditQuery(newest_first=True, limit=1)).items[0].before)
-    assert event[entry.id] == {"note": "", "signals": [f"sha256 {sha(1).value.hex()}"]}
+    assert event["entries"][entry.id] == {"note": "", "signals": [f"sha256 {sha(1).value.hex()}"]}
 
 
 def test_a_record_of_an_entry_that_the_same_message_brought_is_no_second_one(catalog: SqlCatalog) -> None:
