@@ -37,6 +37,7 @@ def list_entries(
     state: e.EntryState | str | None = None,
     quarantined: bool = False,
     note: str = "",
+    source: str = "",
     page_size: int = 0,
     timeout: float | None = None,
 ) -> Pages[t.Entry]:
@@ -49,6 +50,7 @@ def list_entries(
         state: only entries in this one.
         quarantined: only entries that are quarantined.
         note: only entries whose note has this in it, whatever its case.
+        source: only entries of this one.
         page_size: how many are fetched at once, 1 to 1,000; 0: 100.
         timeout: seconds that each page has; None: the client's.
     """
@@ -64,6 +66,7 @@ def list_entries(
                 state=types.ENTRY_STATE_UNSPECIFIED if state is None else convert.state_number(state),
                 quarantined=quarantined,
                 note=note,
+                source=source,
             ),
             pb.ListEntriesResponse,
             lambda answer: ([convert.entry(one) for one in answer.entries], answer.next_page_token),

@@ -31,9 +31,9 @@ def catalog(path: Path) -> Iterator[SqlCatalog]:
     opened.close()
 
 
-def picture(number: int, note: str) -> NewEntry:
+def picture(number: int, note: str, source: str = "") -> NewEntry:
     sha256 = HashSignal(SignalType.SHA256, number.to_bytes(32, "big"))
-    return NewEntry(hashes=(sha256,), external_id=f"case-{number}", labels=("a", "b"), note=note)
+    return NewEntry(hashes=(sha256,), external_id=f"case-{number}", labels=("a", "b"), note=note, source=source)
 
 
 def test_all_that_a_filter_asks_holds(catalog: SqlCatalog) -> None:
@@ -59,6 +59,32 @@ def test_all_that_a_filter_asks_holds(catalog: SqlCatalog) -> None:
     assert found(label="a", quarantined=True, external_id="case-1") == []
 
 
+def test_the_entries_of_one_source_are_found_whatever_became_of_them(catalog: SqlCatalog) -> None:
+    sources = ("North", "South", "", "South", "south")
+    made = [catalog.add_entry("abuse", picture(place, "", source)).value for place, source in enumerate(sources)]
+    catalog.update_entry("abuse", made[3].id, EntryPatch(state=EntryState.DISABLED))
+
+    def found(after: int = 0, **only: Any) -> list[str]:
+        return [entry.id for entry in catalog.list_entries("abuse", after=after, only=EntryFilter(**only)).items]
+
+    assert found(source="South") == [made[1].id, made[3].id]
+    assert found(source="South", state=EntryState.DISABLED) == [made[3].id]
+    assert found(made[1].key, source="South") == [made[3].id]
+    assert found(source="Sout_") == []
+    catalog.update_entry("abuse", made[1].id, EntryPatch(source="North"))
+    catalog.delete_entry("abuse", made[3].id)
+    assert found(source="South") == []
+    assert found(source="North") == [made[0].id, made[1].id]
+
+
+def test_what_a_tombstone_names_is_not_looked_for_among_all_of_its_source(catalog: SqlCatalog, path: Path) -> None:
+    catalog.add_hashes("abuse", [picture(number, "", "South") for number in range(100)])
+    with sqlite3.connect(path) as connection:
+        asked = "SELECT key FROM entries WHERE bank_key = ? AND source = ? AND external_id = ? ORDER BY key"
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {asked}", (1, "South", "case-7")).fetchall()
+    assert "entries_by_external_id" in plan[0][3]
+
+
 def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, path: Path) -> None:
     catalog.add_hashes("abuse", [picture(number, "") for number in range(100)])
     for only in (
@@ -68,6 +94,8 @@ def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, p
         EntryFilter(label="x"),
         EntryFilter(quarantined=True),
         EntryFilter(note="x"),
+        EntryFilter(source="x"),
+        EntryFilter(source="x", state=EntryState.DISABLED),
     ):
         query = list_query(1, after=5, only=only).limit(10)
         sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
@@ -75,3 +103,4 @@ def test_a_page_is_read_in_order_without_sorting_the_bank(catalog: SqlCatalog, p
             plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
         assert "USING INDEX entries_by_" in plan
         assert "TEMP B-TREE" not in plan, f"{only}: {plan}"
+        assert ("entries_by_source (bank_key=? AND source=?" in plan) == bool(only.source)

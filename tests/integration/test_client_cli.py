@@ -212,6 +212,13 @@ def test_an_unreachable_service_is_exit_code_4_and_soon(run: Run, folder: Path) 
         (["hash", "add", "--bank", "abuse"], "no hashes were given"),
         (["entry", "delete"], "name entries"),
         (["entry", "delete", "--bank", "abuse"], "name entries"),
+        (["entry", "delete", "abuse/1", "--source", "x"], "name entries"),
+        (["entry", "update"], "name an entry"),
+        (["entry", "update", "abuse/1", "--bank", "abuse", "--source", "x", "--enable"], "name an entry"),
+        (["entry", "update", "--bank", "abuse", "--disable"], "--bank takes --source"),
+        (["entry", "update", "--bank", "abuse", "--source", "x"], "--bank takes --source"),
+        (["entry", "update", "--bank", "abuse", "--source", "x", "--disable", "--note", "y"], "--bank takes --source"),
+        (["entry", "update", "abuse/1", "--disable", "--dry-run"], "are for --bank"),
         (["entry", "show", "nonsense"], "name an entry"),
         (["bank", "create", "x", "--kind", "unknown"], "unknown"),
     ],
@@ -422,6 +429,43 @@ def test_entries_are_shown_changed_and_deleted_by_name_or_by_what_fits(service: 
     assert run("entry", "delete", "--bank", "abuse", "--label", "old", "--yes")[1].count("deleted") == 2
     assert service.calls["ListEntries"][-1].label == "old"
     assert [call.name for call in service.calls["DeleteEntry"]] == ["banks/abuse/entries/1", "banks/abuse/entries/2"]
+    assert run("entry", "delete", "--bank", "abuse", "--source", "South", "--yes")[1].count("deleted") == 2
+    assert service.calls["ListEntries"][-1].source == "South"
+    assert run("entry", "list", "--bank", "abuse", "--source", "North")[0] == 0
+    assert service.calls["ListEntries"][-1].source == "North"
+
+
+def test_all_entries_of_a_source_are_switched_off_and_on(service: FakeService, run: Run) -> None:
+    off, expired = (
+        types.Entry(name=f"banks/abuse/entries/{number}", state=state)
+        for number, state in ((2, types.ENTRY_STATE_DISABLED), (3, types.ENTRY_STATE_EXPIRED))
+    )
+
+    def listed(request: banks_pb.ListEntriesRequest, _: Any) -> Any:
+        asked = [one for one in (ENTRY, off, expired) if request.state in {types.ENTRY_STATE_UNSPECIFIED, one.state}]
+        return banks_pb.ListEntriesResponse(entries=asked if request.source == "South" else [])
+
+    def update(request: banks_pb.UpdateEntryRequest, _: Any) -> Any:
+        assert list(request.update_mask.paths) == ["state"]
+        return banks_pb.UpdateEntryResponse(entry=request.entry, revision="r5")
+
+    service.answer("ListEntries", listed)
+    service.answer("UpdateEntry", update)
+    switch = ("entry", "update", "--bank", "abuse", "--source", "South")
+    assert run(*switch, "--disable", "--dry-run")[1].splitlines() == [
+        "would disable banks/abuse/entries/1 case-1",
+        "would disable banks/abuse/entries/3",
+    ]
+    assert run(*switch, "--disable")[0] != 0, "nobody said yes"
+    assert not service.calls["UpdateEntry"]
+    assert run(*switch, "--disable", "--yes")[1].splitlines() == [
+        "banks/abuse/entries/1 is disabled; revision r5",
+        "banks/abuse/entries/3 is disabled; revision r5",
+    ]
+    assert run(*switch, "--enable", "--yes")[1] == "banks/abuse/entries/2 is active; revision r5\n"
+    (said,) = run(*switch, "--enable", "--yes", "--json")[1].splitlines()
+    assert json.loads(said)["entry"]["state"] == "active"
+    assert "no entry of this source" in run("entry", "update", "--bank", "abuse", "--source", "x", "--disable")[1]
 
 
 def png(colour: tuple[int, ...], mode: str = "RGB") -> bytes:

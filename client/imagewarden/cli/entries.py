@@ -142,6 +142,7 @@ def list_(
     state: Annotated[State | None, typer.Option(help="Only entries in this state.", case_sensitive=False)] = None,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="Only quarantined entries.")] = False,
     note: Annotated[str, typer.Option(help="Only entries whose note has this in it.")] = "",
+    source: Annotated[str, typer.Option(help="Only entries of this source.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000,
     json_output: Json = False,
 ) -> None:
@@ -150,7 +151,13 @@ def list_(
     entries: list[Entry] = []
     with options.client() as client:
         for entry in client.list_entries(
-            bank, external_id=external_id, label=label, state=state, quarantined=quarantined, note=note
+            bank,
+            external_id=external_id,
+            label=label,
+            state=state,
+            quarantined=quarantined,
+            note=note,
+            source=source,
         ):
             entries.append(entry)
             if options.json or json_output:
@@ -209,11 +216,15 @@ def show(
 @entry_app.command("update")
 def update(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="banks/.../entries/...")],
+    name: Annotated[str, typer.Argument(help="banks/.../entries/...")] = "",
+    bank: Annotated[
+        str,
+        typer.Option(help="With --source and --enable or --disable: all such entries.", autocompletion=complete_bank),
+    ] = "",
     enable: Annotated[bool | None, typer.Option("--enable/--disable", help="Compare with it, or not.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Your own identifier.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="A label; replaces all; may be given again.")] = None,
-    source: Annotated[str | None, typer.Option(help="Where it comes from.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from; with --bank: whose entries.")] = None,
     brand: Annotated[str | None, typer.Option(help="The brand's name.")] = None,
     note: Annotated[str | None, typer.Option(help="What its keepers say of it to each other.")] = None,
     expires: Expires = None,
@@ -224,10 +235,25 @@ def update(
     release: Annotated[
         bool, typer.Option("--release", help="Lift its quarantine; what was reported until now is forgiven.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --bank: do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --bank: say which, and change nothing.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Change an entry; what is not given stays as it is."""
+    """Change an entry, what is not given stays as it is; or enable or disable all entries of a source."""
     options = shared(context)
+    if bool(name) == bool(bank):
+        raise fail("name an entry, or say --bank with --source and --enable or --disable")
+    if bank:
+        rest = (external_id, label, brand, note, expires, quarantine)
+        if not source or enable is None or never_expires or release or any(one is not None for one in rest):
+            raise fail(
+                "--bank takes --source, and --enable or --disable; all else is changed of one entry, by its name"
+            )
+        with options.client() as client:
+            _switch(client, bank, source, enable=enable, yes=yes, dry_run=dry_run, as_json=options.json or json_output)
+        return
+    if yes or dry_run:
+        raise fail("--yes and --dry-run are for --bank with --source; an entry that is named is changed at once")
     if quarantine is not None and release:
         raise fail("--quarantine and --release are each other's contrary; give one of them")
     state = None if enable is None else (EntryState.ACTIVE if enable else EntryState.DISABLED)
@@ -245,11 +271,33 @@ def update(
             quarantine=quarantine,
             release=release,
         )
-    if options.json or json_output:
+    _print_changed(change, as_json=options.json or json_output)
+
+
+def _print_changed(change: EntryChange, *, as_json: bool) -> None:
+    if as_json:
         print_json(change)
     else:
         held = "" if change.entry.quarantine is None else " and quarantined"
         typer.echo(f"{change.entry.name} is {change.entry.state}{held}; revision {change.revision}")
+
+
+def _switch(client: Client, bank: str, source: str, *, enable: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Enable or disable the entries of a source that are not so already; what is expired is not enabled."""
+    word, state = ("enable", EntryState.ACTIVE) if enable else ("disable", EntryState.DISABLED)
+    found = client.list_entries(bank, source=source, state=EntryState.DISABLED if enable else None)
+    entries = [entry for entry in found if entry.state is not state]
+    if dry_run:
+        for entry in entries:
+            typer.echo(f"would {word} {entry.name} {entry.external_id}".rstrip())
+        return
+    if not entries:
+        typer.echo(f"there is no entry of this source to {word}", err=as_json)
+        return
+    if not yes:
+        typer.confirm(f"{word.capitalize()} {len(entries)} entries?", abort=True)
+    for entry in progress(entries, f"{word[:-1]}ing", len(entries), shown=not as_json):
+        _print_changed(client.update_entry(entry.name, state=state), as_json=as_json)
 
 
 @entry_app.command("delete")
@@ -257,20 +305,22 @@ def delete(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(help="banks/.../entries/...")] = None,
     bank: Annotated[
-        str, typer.Option(help="With --label or --external-id: all such entries.", autocompletion=complete_bank)
+        str,
+        typer.Option(help="With --label, --external-id or --source: all such entries.", autocompletion=complete_bank),
     ] = "",
     label: Annotated[str, typer.Option(help="With --bank: all entries with this label.")] = "",
     external_id: Annotated[str, typer.Option(help="With --bank: all entries of this external id.")] = "",
+    source: Annotated[str, typer.Option(help="With --bank: all entries of this source.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Delete entries, by name or all that fit: from then on no check finds them."""
     options = shared(context)
     with options.client() as client:
-        entries = _chosen(client, names or [], bank, label, external_id)
+        entries = _chosen(client, names or [], bank, label, external_id, source)
         if dry_run:
             for entry in entries:
-                typer.echo(f"would delete {entry.name} {entry.external_id}")
+                typer.echo(f"would delete {entry.name} {entry.external_id}".rstrip())
             return
         if not entries:
             typer.echo("there is no such entry")
@@ -282,11 +332,12 @@ def delete(
             typer.echo(f"deleted {entry.name}; revision {gone.revision}")
 
 
-def _chosen(client: Client, names: list[str], bank: str, label: str, external_id: str) -> list[Entry]:
-    if bool(names) == bool(bank) or bool(bank) != bool(label or external_id):
+def _chosen(client: Client, names: list[str], bank: str, label: str, external_id: str, source: str) -> list[Entry]:
+    if bool(names) == bool(bank) or bool(bank) != bool(label or external_id or source):
         raise fail(
-            "name entries, or say --bank with --label or --external-id; a whole bank goes by `bank delete --force`"
+            "name entries, or say --bank with --label, --external-id or --source; a whole bank goes by "
+            "`bank delete --force`"
         )
     if bank:
-        return list(client.list_entries(bank, label=label, external_id=external_id))
+        return list(client.list_entries(bank, label=label, external_id=external_id, source=source))
     return [client.get_entry(name) for name in names]

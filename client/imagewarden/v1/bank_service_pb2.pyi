@@ -691,6 +691,7 @@ class ListEntriesRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """`banks/{bank}`."""
     page_size: _builtins.int
@@ -707,6 +708,8 @@ class ListEntriesRequest(_message.Message):
     """True: only entries that are quarantined."""
     note: _builtins.str
     """Only entries whose note has this in it, whatever its case; empty: all."""
+    source: _builtins.str
+    """Only entries of this source; empty: all."""
     def __init__(
         self,
         *,
@@ -718,10 +721,11 @@ class ListEntriesRequest(_message.Message):
         state: _types_pb2.EntryState.ValueType = ...,
         quarantined: _builtins.bool = ...,
         note: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "external_id", b"external_id", "label", b"label", "note", b"note", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "external_id", b"external_id", "label", b"label", "note", b"note", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "source", b"source", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

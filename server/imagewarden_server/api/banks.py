@@ -182,6 +182,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
                 state=convert.STATE_OF.get(request.state),
                 quarantined=request.quarantined,
                 note=names.text("note", request.note, names.MAX_NOTE),
+                source=names.text("source", request.source),
             ),
         )
         return pb.ListEntriesResponse(

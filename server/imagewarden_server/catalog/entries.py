@@ -117,6 +117,9 @@ def list_query(bank_key: int, *, after: int, only: EntryFilter) -> Select[Any]:
         )
     if only.note:
         query = query.where(func.lower(entries.c.note).contains(only.note.lower(), autoescape=True))
+    if only.source:
+        # The index has no entry without a source, and is used where the query says that it wants none.
+        query = query.where(entries.c.source == only.source, text("entries.source <> ''"))
     if only.quarantined:
         query = query.where(entries.c.quarantine_reason.is_not(None))
     return query

@@ -22,6 +22,7 @@ class EntryFilter:
     state: EntryState | None = None
     quarantined: bool = False
     note: str = ""
+    source: str = ""
 
 
 ALL_ENTRIES = EntryFilter()
