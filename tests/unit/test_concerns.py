@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -57,6 +58,11 @@ class Recording(Concern):
         assert begun == self._name
         if self._name == "door":
             self._log.append(f"{size} bytes for {call.method}")
+
+    def done(self, call: Call, begun: str) -> None:
+        assert begun == self._name
+        if self._name == "door":
+            self._log.append(f"done with one for {call.method}")
 
     def end(self, call: Call, begun: str, error: BaseException | None) -> None:
         assert begun == self._name
@@ -177,7 +183,38 @@ def test_the_messages_of_a_stream_are_told_of_and_parsed_one_by_one() -> None:
 
     handler: Any = grpc.stream_unary_rpc_method_handler(inner, request_deserializer=lambda data: data * 2)
     assert asyncio.run(handled(log, handler).stream_unary(None, Context(b"a", b"bc"))) == 6
-    assert [line for line in log if "bytes" in line] == ["1 bytes for C", "2 bytes for C"]
+    said = [line for line in log if "bytes" in line or "done" in line]
+    assert said == ["1 bytes for C", "done with one for C", "2 bytes for C", "done with one for C"]
+
+
+def test_a_stream_that_waits_for_its_next_message_holds_none() -> None:
+    class Message:
+        pass
+
+    alive: weakref.WeakSet[Message] = weakref.WeakSet()
+    held: list[int] = []
+
+    def parsed(_: bytes) -> Message:
+        message = Message()
+        alive.add(message)
+        return message
+
+    class Waiting(Context):
+        async def read(self) -> Any:
+            held.append(len(alive))
+            return await super().read()
+
+    async def inner(requests: AsyncIterator[Any], _: Any) -> int:
+        count = 0
+        async for one in requests:
+            assert len(alive) == 1
+            del one
+            count += 1
+        return count
+
+    handler: Any = grpc.stream_unary_rpc_method_handler(inner, request_deserializer=parsed)
+    assert asyncio.run(handled([], handler).stream_unary(None, Waiting(b"a", b"b", b"c"))) == 3
+    assert held == [0, 0, 0, 0]
 
 
 def unreadable(data: bytes) -> Any:

@@ -230,6 +230,7 @@ class BankServicer(pb_grpc.BankServiceServicer):
                 validate_only=validate_only,
             )
             count += len(records)
+            del request, records  # the next message may be long in coming
             logs.annotate(bank=bank.id, records=count, validate_only=validate_only)
             revision = "" if validate_only else self._token(written.revision)
             yield lists.answer(last, written.value, revision)

@@ -118,7 +118,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
     ) -> AsyncIterator[pb.StreamCheckImagesResponse]:
         """Check pictures as they come, a bounded number at once; answer in the order they are ready."""
         answers: asyncio.Queue[pb.StreamCheckImagesResponse | None] = asyncio.Queue()
-        window = asyncio.Semaphore(_STREAM_WINDOW)
+        window = asyncio.Semaphore(_STREAM_WINDOW - 1)  # one place is the first picture's
         places = asyncio.Semaphore(self._at_once)
         pending: set[str] = set()
         running: set[asyncio.Task[None]] = set()
@@ -129,7 +129,7 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
                 # A stream may be open for long: each picture has a deadline of its own, and no more than the stream.
                 deadline = min(self._deadline(context), time.monotonic() + self._default_deadline)
                 access.current().spend()
-                with self._room.hold(len(item.request.image)):
+                with self._room.hold(item.ByteSize()):
                     async with places:
                         answer.response.CopyFrom(await self._check(item.request, deadline))
             except DomainError as error:
@@ -150,10 +150,12 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
                             f"{item.correlation_id!r} is empty or not answered yet; send a new one for each picture",
                         )
                     pending.add(item.correlation_id)
-                    await window.acquire()
                     task = asyncio.create_task(one(item))
                     running.add(task)
                     task.add_done_callback(running.discard)
+                    # Whoever waits here, for a place or for the next picture, may wait for long, and holds none.
+                    del item
+                    await window.acquire()
                 while running:
                     await asyncio.wait(set(running))
             finally:

@@ -15,6 +15,8 @@ MOST_OPEN = 128
 MOST_OPEN_OF_ONE = 32
 """So many of them from one machine."""
 _OPEN_BYTES = 64 * 1024
+_BY_ITSELF = frozenset({"StreamCheckImages"})
+"""These methods find room for each message themselves, and refuse it alone: the stream goes on."""
 
 
 @dataclass(slots=True)
@@ -23,7 +25,7 @@ class _Place:
 
     Attributes:
         machine: of a call of health or reflection, where it comes from.
-        size: bytes of its message.
+        size: bytes of its message; of a stream's, of the one that it works on.
     """
 
     machine: str = ""
@@ -36,7 +38,7 @@ class Admission(Concern):
     Args:
         most: calls.
         serving: whether any are admitted.
-        room: for the messages of calls that have one; of a stream's messages each finds its own.
+        room: for the messages of calls; a stream has one at a time, and none while it waits for the next.
         observer: who counts.
     """
 
@@ -79,9 +81,14 @@ class Admission(Concern):
         if call.infrastructure:
             if size > _OPEN_BYTES:
                 raise InvalidField("request", f"has {size:,} bytes; {_OPEN_BYTES:,} are enough for any such call")
-        elif call.kind in {"unary", "server_stream"}:
+        elif call.method not in _BY_ITSELF:
             self._room.take(size)
             begun.size = size
+
+    def done(self, call: Call, begun: _Place) -> None:  # noqa: ARG002 -- as every concern is told
+        """Give the message's bytes back."""
+        self._room.give_back(begun.size)
+        begun.size = 0
 
     def end(self, call: Call, begun: _Place, error: BaseException | None) -> None:  # noqa: ARG002 -- as every concern is told
         """Give the place back."""

@@ -62,6 +62,9 @@ class Concern(ABC):
     def message(self, call: Call, begun: Any, size: int) -> None:  # noqa: B027 -- most concerns have nothing to do
         """A message of so many bytes came, and is not parsed yet. An exception refuses the call."""
 
+    def done(self, call: Call, begun: Any) -> None:  # noqa: B027 -- as above
+        """Who takes a stream's messages has let go of the last one, and waits for another, which may never come."""
+
     @abstractmethod
     def end(self, call: Call, begun: Any, error: BaseException | None) -> None:
         """What happens after a call that began, however it ended; a passed deadline is a CancelledError."""
@@ -191,6 +194,11 @@ class _Around:
         for concern, begun in zip(self._concerns, self._begun, strict=True):
             concern.message(self.call, begun, size)
 
+    def done(self) -> None:
+        """Tell all of them that the last message is let go of."""
+        for concern, begun in zip(self._concerns, self._begun, strict=True):
+            concern.done(self.call, begun)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -222,6 +230,8 @@ async def _messages(inside: _Around, parse: Parse | None) -> AsyncIterator[Any]:
             # Of two forms of one message only the parsed one is held while its receiver works.
             message = _parsed(inside, parse, message)
             yield message
+            del message
+            inside.done()
 
     return each()
 
