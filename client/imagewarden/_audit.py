@@ -26,6 +26,8 @@ def list_audit_events(
 ) -> Pages[AuditEvent]:
     """What was done and refused, of the banks that the caller may see; pages are fetched as they are needed.
 
+    An event of more than 4 MiB is without its `before` and `after`: see `AuditEvent.left_out`.
+
     Args:
         bank: only of this bank and its entries: `x` or `banks/x`.
         actor: only of actors whose name has this in it.
@@ -64,6 +66,24 @@ def list_audit_events(
     )
 
 
+def read_audit_event(sequence: int, *, timeout: float | None = None) -> Pages[tuple[str, str]]:
+    """What one event says: parts of its `before` and `after`, for `AuditEvent.filled`.
+
+    Args:
+        sequence: its number.
+        timeout: seconds a part, retries included; None: the client's.
+    """
+    return Pages(
+        lambda token: Call(
+            "/imagewarden.v1.AuditService/ReadAuditEvent",
+            lambda: pb.ReadAuditEventRequest(sequence=sequence, page_token=token),
+            pb.ReadAuditEventResponse,
+            lambda answer: ([(answer.before, answer.after)], answer.next_page_token),
+            timeout,
+        )
+    )
+
+
 def _event(one: Any) -> AuditEvent:
     return AuditEvent(
         sequence=one.sequence,
@@ -79,4 +99,6 @@ def _event(one: Any) -> AuditEvent:
         count=one.count,
         previous_hash=one.previous_hash.hex(),
         hash=one.hash.hex(),
+        before_bytes=one.before_bytes,
+        after_bytes=one.after_bytes,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 
@@ -24,6 +25,8 @@ class AuditEvent:
         count: of how many refusals like this one it tells.
         previous_hash: of the event before it, as 64 hexadecimal digits.
         hash: its own.
+        before_bytes: bytes of `before`, where it and `after` are left out for their length: see `filled`.
+        after_bytes: of `after`, likewise.
     """
 
     sequence: int
@@ -39,10 +42,31 @@ class AuditEvent:
     count: int
     previous_hash: str
     hash: str
+    before_bytes: int = 0
+    after_bytes: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """Bytes of `before` and `after` that are left out, for a listing has no room for them; 0: it has both."""
+        return self.before_bytes + self.after_bytes
+
+    def filled(self, parts: Iterable[tuple[str, str]]) -> AuditEvent:
+        """This event with what was left out, of which `read_audit_event` has the parts."""
+        before, after = map("".join, zip(*parts, strict=True))
+        return replace(self, before=before, after=after, before_bytes=0, after_bytes=0)
 
     @property
     def genuine(self) -> bool:
-        """Whether the hash is that of the event's fields and of the hash before it: see audit_service.proto."""
+        """Whether the hash is that of the event's fields and of the hash before it: see audit_service.proto.
+
+        Raises:
+            ValueError: something is left out, which the hash is over, too.
+        """
+        if self.left_out:
+            raise ValueError(
+                f"event {self.sequence} leaves out {self.left_out:,} bytes, which its hash is over: read them by "
+                "read_audit_event, and ask its `filled`"
+            )
         return self.hash == event_hash(self)
 
 

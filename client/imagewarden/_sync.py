@@ -262,3 +262,4 @@ class Client:
     delete_entry = _call(entries.delete_entry)
     preview_policy = _call(preview.preview_policy)
     list_audit_events = _pages(audit.list_audit_events)
+    read_audit_event = _pages(audit.read_audit_event)

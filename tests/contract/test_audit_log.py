@@ -80,6 +80,57 @@ def genuine(event: AuditEvent) -> bool:
     return ClientEvent(**said | {"hash": event.hash.hex(), "previous_hash": event.previous_hash.hex()}).genuine
 
 
+def whole(catalog: SqlCatalog, event: AuditEvent) -> ClientEvent:
+    """An event as the client has it, with what its listing left out."""
+    said = {name: getattr(event, name) for name in AuditEvent.__slots__}
+    listed = ClientEvent(**said | {"hash": event.hash.hex(), "previous_hash": event.previous_hash.hex()})
+    parts: list[tuple[str, str]] = []
+    begin: int | None = 0
+    while begin is not None:
+        part = catalog.audit.part(event.sequence, begin, ALL_BANKS)
+        assert part is not None
+        assert len(part.before) + len(part.after) <= 2**20
+        parts.append((part.before, part.after))
+        begin = part.next_begin
+    return listed.filled(parts)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_an_event_too_long_for_a_page_is_listed_without_what_it_says_and_read_by_itself(
+    catalog: SqlCatalog, newest_first: bool
+) -> None:
+    catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED)
+    added = catalog.add_entry("abuse", entry(1, metadata={"k": "\u00e9" * 1_500_000})).value
+    catalog.update_entry("abuse", added.id, EntryPatch(metadata={"k": "\U0001f600" * 1_100_000 + "end"}))
+    catalog.delete_entry("abuse", added.id)
+    catalog.delete_bank("abuse", force=False)
+    found: list[AuditEvent] = []
+    after: int | None = 0
+    while after is not None:
+        page = catalog.audit.events(AuditQuery(newest_first=newest_first, after=after, limit=2))
+        assert sum(len((one.before + one.after).encode()) for one in page.items) <= 4 * 2**20
+        found += page.items
+        after = page.next_after
+    found.sort(key=lambda one: one.sequence)
+    assert [one.method for one in found] == ["CreateBank", "AddEntry", "UpdateEntry", "DeleteEntry", "DeleteBank"]
+    created, listed, changed, deleted, _ = found
+    for short in (created, listed):
+        assert (short.before_bytes, short.after_bytes) == (0, 0)
+        assert whole(catalog, short).after == short.after, "whoever asks for the parts of a short one has them, too"
+    assert (changed.before, changed.after, deleted.before, deleted.after) == ("", "", "", "")
+    assert (changed.before_bytes, deleted.after_bytes) == (len(listed.after.encode()), 0)
+    assert changed.after_bytes == deleted.before_bytes > 4 * 2**20
+    with pytest.raises(ValueError, match=r"event 3 leaves out [\d,]+ bytes"):
+        genuine(changed)
+    assert json.loads(whole(catalog, changed).after)["metadata"]["k"].endswith("\U0001f600end")
+    assert all(whole(catalog, one).genuine for one in found)
+    assert catalog.audit.part(6, 0, ALL_BANKS) is None
+    assert catalog.audit.part(3, 0, Banks(("other",))) is None
+    beyond = catalog.audit.part(3, 2**63 - 1, Banks(("abuse",)))
+    assert beyond is not None
+    assert (beyond.before, beyond.after, beyond.next_begin) == ("", "", None)
+
+
 def test_every_change_is_one_event_with_who_before_after_and_revision(catalog: SqlCatalog) -> None:
     catalog.create_bank("abuse", BankKind.BANNED, policy=BANNED, labels={"team": "safety"})
     catalog.update_bank("abuse", BankPatch(enabled=False))

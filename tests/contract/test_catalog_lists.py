@@ -417,13 +417,16 @@ def test_a_page_of_long_events_is_short(catalog: SqlCatalog, monkeypatch: pytest
     for number in range(1, 5):
         take(catalog, plain(number))
     events = catalog.audit.events
-    monkeypatch.setattr(audit, "_MOST_CHARACTERS", 10)
+    sizes = [len(event.before) + len(event.after) for event in events(AuditQuery()).items]
+    monkeypatch.setattr(audit, "_MOST_BYTES", max(sizes))
+    assert sum(sizes[:2]) > max(sizes)
     seen = []
-    query = AuditQuery(limit=3)
+    query = AuditQuery(limit=5)
     while True:
         some = events(query)
+        assert all(event.after for event in some.items)
+        assert sum(len(event.before) + len(event.after) for event in some.items) <= max(sizes)
         seen += [event.sequence for event in some.items]
-        assert len(some.items) == 1
         if some.next_after is None:
             break
         query = dataclasses.replace(query, after=some.next_after)

@@ -39,6 +39,7 @@ from tests.unit.media.crafted import (
 from imagewarden import EntryRecord, Quarantine, QuarantineReason, SignalType
 from imagewarden._records import RecordFeatures, RecordHash, RecordVectors
 from imagewarden.lists import Writer
+from imagewarden.v1 import audit_service_pb2 as audit
 from imagewarden.v1 import bank_service_pb2 as banks
 from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
@@ -294,6 +295,7 @@ def api() -> Files:
         "ListEntries": listing,
         "UpdateEntry": banks.UpdateEntryRequest(entry=named, update_mask=FieldMask(paths=["state", "source"])),
         "DeleteEntry": banks.DeleteEntryRequest(name=named.name),
+        "ReadAuditEvent": audit.ReadAuditEventRequest(sequence=1),
     }
     # A method that is added later begins with an empty request.
     usual = {

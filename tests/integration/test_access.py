@@ -20,6 +20,7 @@ import pytest
 import trustme
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from tests.support.api import SHA256, Api
 from tests.support.errors import fails
 from tests.support.processes import Server, launch_server, start_server
 
@@ -61,6 +62,7 @@ MAY = {
     "ExportEntries": "moderator brand admin",
     "PreviewPolicy": "moderator brand admin",
     "ListAuditEvents": "auditor admin",
+    "ReadAuditEvent": "auditor admin",
 }
 
 
@@ -686,6 +688,43 @@ def test_a_record_that_was_changed_in_the_file_is_found(tmp_path: Path) -> None:
         broken = command("--server", server.address, "audit", "verify", "--json", group="")
         assert broken.returncode == 1
         assert json.loads(broken.stdout)["problem"] == "event 1 was changed"
+
+
+def test_events_of_any_length_are_listed_exported_and_verified(tmp_path: Path) -> None:
+    """A list that changes much is one event: larger than any message, it must hide nothing that lies behind it."""
+    with start_server(tmp_path / "state", f"unix:{tmp_path}/nobody.sock", tmp_path) as server:
+
+        def audit(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return command("--server", server.address, "audit", *arguments, group="")
+
+        def bring_in(api: Api, letter: str) -> None:
+            request = bank_service_pb2.ImportEntriesRequest(bank="banks/abuse")
+            metadata = {f"{key:0>256}": letter * 256 for key in range(64)}
+            for number in range(1, 81):
+                record = request.records.add(number=number, external_id=str(number), metadata=metadata)
+                record.hashes.add(type=SHA256, value=bytes(32))
+            (answer,) = api.banks.ImportEntries(iter([request]), timeout=30)
+            assert not answer.refused
+
+        with iw.Client(server.address) as client, Api(server.address) as api:
+            client.create_bank("abuse", "banned")
+            for letter in "ab":
+                bring_in(api, letter)
+            client.create_bank("behind", "banned")
+            found = list(client.list_audit_events())
+            assert [one.sequence for one in client.list_audit_events(newest_first=True)] == [4, 3, 2, 1]
+            assert [bool(one.left_out) for one in found] == [False, False, True, False]
+            with pytest.raises(iw.InvalidRequest, match="is 5: there is no such event"):
+                list(client.read_audit_event(5))
+        listed = audit("list")
+        assert f"{found[2].left_out:,} bytes" in listed.stdout
+        kept = f"4:{found[3].hash}"
+        assert audit("verify").stdout.strip().endswith(kept)
+        file = tmp_path / "events.jsonl"
+        assert audit("export", str(file)).returncode == 0
+        assert audit("verify", str(file), "--expect", kept).returncode == 0
+        changed = json.loads(json.loads(file.read_text().splitlines()[2])["after"])["changed"]
+        assert len(changed) == 80
 
 
 def test_no_secret_is_in_the_log(service: Service, admin: iw.Client, admin_key: tuple[Path, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imagewarden import AuditEvent
+from imagewarden import AuditEvent, Client
 from imagewarden.cli.output import EXIT_USE, fail, plain, print_json, print_table
 from imagewarden.cli.state import complete_bank, shared
 
@@ -90,7 +90,8 @@ def export(
     with options.client() as client:
         stream = sys.stdout if out is None else out.open("w", encoding="utf-8")
         try:
-            for event in client.list_audit_events(bank=bank, since=_utc(since), until=_utc(until), page_size=1_000):
+            found = client.list_audit_events(bank=bank, since=_utc(since), until=_utc(until), page_size=1_000)
+            for event in _whole(client, found):
                 stream.write(json.dumps(plain(event), ensure_ascii=False) + "\n")
                 count += 1
         finally:
@@ -121,7 +122,7 @@ def verify(
         last, problem = _follow(_read(file), kept)
     else:
         with options.client() as client:
-            last, problem = _follow(client.list_audit_events(page_size=1_000), kept)
+            last, problem = _follow(_whole(client, client.list_audit_events(page_size=1_000)), kept)
     said: dict[str, Any] = {
         "whole": not problem,
         "events": last.sequence if last else 0,
@@ -136,6 +137,12 @@ def verify(
         typer.echo(f"whole: {said['events']} events; keep {said['events']}:{said['hash']}")
     if problem:
         raise typer.Exit(_BROKEN)
+
+
+def _whole(client: Client, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+    """Events with what their listing left out."""
+    for event in events:
+        yield event.filled(client.read_audit_event(event.sequence)) if event.left_out else event
 
 
 def _follow(events: Iterable[AuditEvent], kept: tuple[int, str] | None) -> tuple[AuditEvent | None, str]:
@@ -180,6 +187,8 @@ def _kept(expect: str) -> tuple[int, str] | None:
 
 def _changed(event: AuditEvent) -> str:
     """What of the resource changed, in short."""
+    if event.left_out:
+        return f"{event.left_out:,} bytes: `audit export` writes them"
     before = json.loads(event.before) if event.before else {}
     after = json.loads(event.after) if event.after else {}
     if before and not after:

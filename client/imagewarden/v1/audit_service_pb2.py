@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagewarden/v1/audit_service.proto\x12\x0eimagewarden.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cnewest_first\x18\t \x01(\x08\"^\n\x17ListAuditEventsResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.imagewarden.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x02\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x07 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\r\n\x05\x63ount\x18\x0b \x01(\x03\x12\x15\n\rprevious_hash\x18\x0c \x01(\x0c\x12\x0c\n\x04hash\x18\r \x01(\x0c\x32r\n\x0c\x41uditService\x12\x62\n\x0fListAuditEvents\x12&.imagewarden.v1.ListAuditEventsRequest\x1a\'.imagewarden.v1.ListAuditEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagewarden/v1/audit_service.proto\x12\x0eimagewarden.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04\x62\x61nk\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cnewest_first\x18\t \x01(\x08\"^\n\x17ListAuditEventsResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.imagewarden.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x15ReadAuditEventRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x16ReadAuditEventResponse\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xae\x02\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x07 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\r\n\x05\x63ount\x18\x0b \x01(\x03\x12\x15\n\rprevious_hash\x18\x0c \x01(\x0c\x12\x0c\n\x04hash\x18\r \x01(\x0c\x12\x14\n\x0c\x62\x65\x66ore_bytes\x18\x0e \x01(\x03\x12\x13\n\x0b\x61\x66ter_bytes\x18\x0f \x01(\x03\x32\xd3\x01\n\x0c\x41uditService\x12\x62\n\x0fListAuditEvents\x12&.imagewarden.v1.ListAuditEventsRequest\x1a\'.imagewarden.v1.ListAuditEventsResponse\x12_\n\x0eReadAuditEvent\x12%.imagewarden.v1.ReadAuditEventRequest\x1a&.imagewarden.v1.ReadAuditEventResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=329
   _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=331
   _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=425
-  _globals['_AUDITEVENT']._serialized_start=428
-  _globals['_AUDITEVENT']._serialized_end=687
-  _globals['_AUDITSERVICE']._serialized_start=689
-  _globals['_AUDITSERVICE']._serialized_end=803
+  _globals['_READAUDITEVENTREQUEST']._serialized_start=427
+  _globals['_READAUDITEVENTREQUEST']._serialized_end=488
+  _globals['_READAUDITEVENTRESPONSE']._serialized_start=490
+  _globals['_READAUDITEVENTRESPONSE']._serialized_end=570
+  _globals['_AUDITEVENT']._serialized_start=573
+  _globals['_AUDITEVENT']._serialized_end=875
+  _globals['_AUDITSERVICE']._serialized_start=878
+  _globals['_AUDITSERVICE']._serialized_end=1089
 # @@protoc_insertion_point(module_scope)

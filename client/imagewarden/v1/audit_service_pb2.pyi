@@ -106,6 +106,62 @@ class ListAuditEventsResponse(_message.Message):
 Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
 
 @_typing.final
+class ReadAuditEventRequest(_message.Message):
+    """One event, of those that the caller may see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its number."""
+    page_token: _builtins.str
+    """Of the part before: opaque, and bound to the number."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_token", b"page_token", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAuditEventRequest: _TypeAlias = ReadAuditEventRequest  # noqa: Y015
+
+@_typing.final
+class ReadAuditEventResponse(_message.Message):
+    """A part of an event's `before` and `after`: each is its parts in their order, put together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    before: _builtins.str
+    """The next part of `before`; empty: it is over."""
+    after: _builtins.str
+    """The next part of `after`; empty: it has not begun, or there is none."""
+    next_page_token: _builtins.str
+    """For the next part; empty: this was the last."""
+    def __init__(
+        self,
+        *,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAuditEventResponse: _TypeAlias = ReadAuditEventResponse  # noqa: Y015
+
+@_typing.final
 class AuditEvent(_message.Message):
     """What was done, or was refused. `hash` is SHA-256 over `previous_hash` and the JSON array, without spaces and in ASCII, of
     sequence, time (RFC 3339 in UTC with six decimals), actor, method, resource, outcome, before, after, revision, request_id
@@ -127,6 +183,8 @@ class AuditEvent(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    BEFORE_BYTES_FIELD_NUMBER: _builtins.int
+    AFTER_BYTES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Its number, from 1, without gaps."""
     actor: _builtins.str
@@ -153,6 +211,12 @@ class AuditEvent(_message.Message):
     """The hash of the event before it: 32 bytes."""
     hash: _builtins.bytes
     """The event's own: 32 bytes."""
+    before_bytes: _builtins.int
+    """Bytes of `before`, where it and `after` are left out, for they have more than 4 MiB together: ReadAuditEvent answers
+    them, and the event's hash is over them. 0: nothing is left out.
+    """
+    after_bytes: _builtins.int
+    """Bytes of `after`, likewise."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When, to the microsecond."""
@@ -173,10 +237,12 @@ class AuditEvent(_message.Message):
         count: _builtins.int = ...,
         previous_hash: _builtins.bytes = ...,
         hash: _builtins.bytes = ...,
+        before_bytes: _builtins.int = ...,
+        after_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "count", b"count", "hash", b"hash", "method", b"method", "outcome", b"outcome", "previous_hash", b"previous_hash", "request_id", b"request_id", "resource", b"resource", "revision", b"revision", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "after_bytes", b"after_bytes", "before", b"before", "before_bytes", b"before_bytes", "count", b"count", "hash", b"hash", "method", b"method", "outcome", b"outcome", "previous_hash", b"previous_hash", "request_id", b"request_id", "resource", b"resource", "revision", b"revision", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

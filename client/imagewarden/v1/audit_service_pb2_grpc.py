@@ -40,6 +40,11 @@ class AuditServiceStub:
                 request_serializer=imagewarden_dot_v1_dot_audit__service__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=imagewarden_dot_v1_dot_audit__service__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.ReadAuditEvent = channel.unary_unary(
+                '/imagewarden.v1.AuditService/ReadAuditEvent',
+                request_serializer=imagewarden_dot_v1_dot_audit__service__pb2.ReadAuditEventRequest.SerializeToString,
+                response_deserializer=imagewarden_dot_v1_dot_audit__service__pb2.ReadAuditEventResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -53,6 +58,13 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadAuditEvent(self, request, context):
+        """Answers what one event says of its resource, part by part: of those that ListAuditEvents answers without it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=imagewarden_dot_v1_dot_audit__service__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=imagewarden_dot_v1_dot_audit__service__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'ReadAuditEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadAuditEvent,
+                    request_deserializer=imagewarden_dot_v1_dot_audit__service__pb2.ReadAuditEventRequest.FromString,
+                    response_serializer=imagewarden_dot_v1_dot_audit__service__pb2.ReadAuditEventResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class AuditService:
             '/imagewarden.v1.AuditService/ListAuditEvents',
             imagewarden_dot_v1_dot_audit__service__pb2.ListAuditEventsRequest.SerializeToString,
             imagewarden_dot_v1_dot_audit__service__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAuditEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagewarden.v1.AuditService/ReadAuditEvent',
+            imagewarden_dot_v1_dot_audit__service__pb2.ReadAuditEventRequest.SerializeToString,
+            imagewarden_dot_v1_dot_audit__service__pb2.ReadAuditEventResponse.FromString,
             options,
             channel_credentials,
             insecure,

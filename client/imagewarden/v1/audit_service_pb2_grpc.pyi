@@ -35,6 +35,8 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]
     """Lists events: of the banks that the caller may see. Who may see all banks sees also what is of no bank."""
+    ReadAuditEvent: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ReadAuditEventRequest, _audit_service_pb2.ReadAuditEventResponse]
+    """Answers what one event says of its resource, part by part: of those that ListAuditEvents answers without it."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -43,6 +45,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists events: of the banks that the caller may see. Who may see all banks sees also what is of no bank."""
+    ReadAuditEvent: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ReadAuditEventRequest, _audit_service_pb2.ReadAuditEventResponse]  # type: ignore[assignment]
+    """Answers what one event says of its resource, part by part: of those that ListAuditEvents answers without it."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells what was done and what was refused, and by whom. Events are only ever added, each bound to all those before it."""
@@ -54,5 +58,13 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]]:
         """Lists events: of the banks that the caller may see. Who may see all banks sees also what is of no bank."""
+
+    @_abc_1.abstractmethod
+    def ReadAuditEvent(
+        self,
+        request: _audit_service_pb2.ReadAuditEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ReadAuditEventResponse, _abc.Awaitable[_audit_service_pb2.ReadAuditEventResponse]]:
+        """Answers what one event says of its resource, part by part: of those that ListAuditEvents answers without it."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -67,6 +67,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "imagewarden.v1.BankService/ExportEntries": Method(_KEEP),
         "imagewarden.v1.BankService/PreviewPolicy": Method(_KEEP),
         "imagewarden.v1.AuditService/ListAuditEvents": Method(_AUDIT),
+        "imagewarden.v1.AuditService/ReadAuditEvent": Method(_AUDIT),
         # What the API is stands in public; but who may call nothing need not be told it either.
         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Method(frozenset(Role)),
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Method(frozenset(Role)),

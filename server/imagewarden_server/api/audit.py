@@ -10,12 +10,13 @@ from imagewarden.v1 import audit_service_pb2_grpc as pb_grpc
 from imagewarden_server import access
 from imagewarden_server.api import names, paging
 from imagewarden_server.matching.audit import AuditEvent, AuditLog, AuditQuery
+from imagewarden_server.matching.errors import InvalidField
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.visible import Banks
 
 
 class AuditServicer(pb_grpc.AuditServiceServicer):
-    """Lists what was done and refused."""
+    """Tells what was done and refused."""
 
     def __init__(self, log: AuditLog, workers: Workers) -> None:
         self._log = log
@@ -46,6 +47,21 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
             next_page_token=paging.next_token(request, page.next_after),
         )
 
+    async def ReadAuditEvent(  # noqa: N802 -- the API's name
+        self, request: pb.ReadAuditEventRequest, context: Any
+    ) -> pb.ReadAuditEventResponse:
+        """Answer a part of what one event says."""
+        del context
+        begin = paging.after_of(request, request.page_token)
+        part = await self._workers.run(self._log.part, request.sequence, begin, access.current().caller.banks)
+        if part is None:
+            raise InvalidField(
+                "sequence", f"is {request.sequence}: there is no such event of banks that you may see; list them"
+            )
+        return pb.ReadAuditEventResponse(
+            before=part.before, after=part.after, next_page_token=paging.next_token(request, part.next_begin)
+        )
+
 
 def _event(one: AuditEvent) -> pb.AuditEvent:
     event = pb.AuditEvent(
@@ -61,6 +77,8 @@ def _event(one: AuditEvent) -> pb.AuditEvent:
         count=one.count,
         previous_hash=one.previous_hash,
         hash=one.hash,
+        before_bytes=one.before_bytes,
+        after_bytes=one.after_bytes,
     )
     event.time.FromDatetime(one.time.astimezone(UTC).replace(tzinfo=None))
     return event

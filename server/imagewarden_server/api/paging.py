@@ -17,7 +17,7 @@ def _binding(request: Message) -> bytes:
     """What a token is bound to: the request without its place and page size."""
     same = type(request)()
     same.CopyFrom(request)
-    for field in ("page_token", "page_size"):
+    for field in {"page_token", "page_size"}.intersection(request.DESCRIPTOR.fields_by_name):
         same.ClearField(field)
     return hashlib.sha256(same.SerializeToString(deterministic=True)).digest()[:_BINDING_BYTES]
 

@@ -9,23 +9,26 @@ the file can begin a chain of his own, so a hash has to be kept elsewhere: the l
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, false, insert, or_, select
+from sqlalchemy import Connection, LargeBinary, case, cast, false, func, insert, or_, select
 
 from imagewarden_server.catalog.entries import named_so
 from imagewarden_server.catalog.rows import micros, moment
 from imagewarden_server.catalog.tables import audit_events
 from imagewarden_server.matching import actor
-from imagewarden_server.matching.audit import AuditEvent, AuditQuery
+from imagewarden_server.matching.audit import AuditEvent, AuditPart, AuditQuery
 from imagewarden_server.matching.ports import Page
 from imagewarden_server.matching.types import Bank, Entry
+from imagewarden_server.matching.visible import Banks
 
 DONE = "OK"
-_MOST_CHARACTERS = 4 * 2**20
+_MOST_BYTES = 4 * 2**20
+"""Of what a page's events say of their resources; an event that says more alone is answered without."""
+_PART_CHARACTERS = 2**20
+_SAID = ("before", "after")
 _HASHED = (
     "sequence",
     "time",
@@ -120,18 +123,49 @@ def append(
 
 def events(connection: Connection, catalog_id: str, query: AuditQuery) -> Page[AuditEvent]:
     """A page of events, in the order they were added or the other way; shorter than asked where they are long."""
-    place = audit_events.c.sequence
+    table = audit_events.c
+    place = table.sequence
     before = audit_events.alias("before")
     previous = select(before.c.hash).where(before.c.sequence == place - 1).scalar_subquery()
-    chosen = select(audit_events, previous.label("previous")).where(*_conditions(query))
-    rows = connection.execute(
-        chosen.order_by(place.desc() if query.newest_first else place).limit(query.limit + 1)
-    ).all()
-    # A list's event tells of many entries: a page is as long as it has room.
-    together = itertools.accumulate(len(row.before) + len(row.after) for row in rows)
-    count = max(1, min(query.limit, sum(characters <= _MOST_CHARACTERS for characters in together)))
-    found = tuple(_event(row, row.previous or genesis(catalog_id)) for row in rows[:count])
-    return Page(found, rows[count - 1].sequence if len(rows) > count else None)
+    said = [table[name] for name in _SAID]
+    sizes = [func.length(cast(column, LargeBinary)) for column in said]
+    short = sizes[0] + sizes[1] <= _MOST_BYTES
+    chosen = select(
+        *(column for column in table if column.name not in _SAID),
+        # A list's event tells of many entries. One alone must not keep those behind it from being answered.
+        *(case((short, column), else_="").label(column.name) for column in said),
+        *(case((short, 0), else_=size).label(f"{name}_bytes") for name, size in zip(_SAID, sizes, strict=True)),
+        case((short, sizes[0] + sizes[1]), else_=0).label("answered"),
+        previous.label("previous"),
+    ).where(*_conditions(query))
+    ordered = chosen.order_by(place.desc() if query.newest_first else place).limit(query.limit + 1)
+    found: list[AuditEvent] = []
+    room = _MOST_BYTES
+    # Row by row: a thousand that are long are not all read for the few that a page has room for.
+    with connection.execute(ordered) as rows:
+        for row in rows:
+            room -= row.answered
+            if len(found) == query.limit or room < 0:
+                return Page(tuple(found), found[-1].sequence)
+            found.append(_event(row, row.previous or genesis(catalog_id)))
+    return Page(tuple(found), None)
+
+
+def part(connection: Connection, sequence: int, begin: int, banks: Banks) -> AuditPart | None:
+    """A part of what an event says of its resource: characters of `before` and then of `after`; None: no such event."""
+    table = audit_events.c
+    here = [table.sequence == sequence, *_conditions(AuditQuery(banks=banks))]
+    lengths = connection.execute(select(func.length(table.before), func.length(table.after)).where(*here)).one_or_none()
+    if lengths is None:
+        return None
+    if begin >= sum(lengths):
+        return AuditPart("", "", None)
+    end = begin + _PART_CHARACTERS
+    begin_after, end_after = max(begin - lengths[0], 0), max(end - lengths[0], 0)
+    before = func.substr(table.before, begin + 1, _PART_CHARACTERS)
+    after = func.substr(table.after, begin_after + 1, end_after - begin_after)
+    said = connection.execute(select(before, after).where(*here)).one()
+    return AuditPart(said[0], said[1], end if end < sum(lengths) else None)
 
 
 def head(connection: Connection) -> tuple[int, str]:
@@ -226,6 +260,8 @@ def _event(row: Any, previous: bytes) -> AuditEvent:
         count=row.count,
         previous_hash=previous,
         hash=row.hash,
+        before_bytes=row.before_bytes,
+        after_bytes=row.after_bytes,
     )
 
 

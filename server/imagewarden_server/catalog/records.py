@@ -17,7 +17,7 @@ from imagewarden_server.catalog.rows import micros, moment
 from imagewarden_server.catalog.tables import access_keys
 from imagewarden_server.catalog.transactions import Ledger
 from imagewarden_server.matching.actor import Actor
-from imagewarden_server.matching.audit import AuditEvent, AuditQuery
+from imagewarden_server.matching.audit import AuditEvent, AuditPart, AuditQuery
 from imagewarden_server.matching.ports import Page
 from imagewarden_server.matching.visible import Banks
 
@@ -53,6 +53,11 @@ class SqlAuditLog:
         """A page of events."""
         with self._ledger.reading() as connection:
             return audit.events(connection, self._ledger.catalog_id, query)
+
+    def part(self, sequence: int, begin: int, banks: Banks) -> AuditPart | None:
+        """A part of an event's `before` and then of its `after`."""
+        with self._ledger.reading() as connection:
+            return audit.part(connection, sequence, begin, banks)
 
     def head(self) -> tuple[int, str]:
         """The last event's number and its hash."""

@@ -29,6 +29,8 @@ class AuditEvent:
         count: of how many refusals like this one it tells; 1 otherwise.
         previous_hash: the hash of the event before it, 32 bytes.
         hash: SHA-256 of that and of all the fields above.
+        before_bytes: bytes of `before`, where it and `after` are left out for their length; 0: nothing is left out.
+        after_bytes: of `after`, likewise.
     """
 
     sequence: int
@@ -44,6 +46,23 @@ class AuditEvent:
     count: int
     previous_hash: bytes
     hash: bytes
+    before_bytes: int = 0
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPart:
+    """A part of what an event says of its resource.
+
+    Attributes:
+        before: the next part of the event's `before`.
+        after: the next part of its `after`.
+        next_begin: where the part behind it begins; None: this was the last.
+    """
+
+    before: str
+    after: str
+    next_begin: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +95,10 @@ class AuditLog(Protocol):
         """Add events of refusals: who, of which resource, why, how many times."""
 
     def events(self, query: AuditQuery) -> Page[AuditEvent]:
-        """A page of events."""
+        """A page of events. Those whose `before` and `after` are long are without them: `part` has them."""
+
+    def part(self, sequence: int, begin: int, banks: Banks) -> AuditPart | None:
+        """A part of an event's `before` and then of its `after`; None: there is no such event of these banks."""
 
     def head(self) -> tuple[int, str]:
         """The last event's number and its hash as hexadecimal digits; 0 and nothing where there is none."""

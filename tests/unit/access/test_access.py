@@ -14,7 +14,7 @@ from imagewarden_server.access.keys import digest, id_of
 from imagewarden_server.access.meter import Meter
 from imagewarden_server.access.refusals import Refusals as Gathering
 from imagewarden_server.matching.actor import Actor
-from imagewarden_server.matching.audit import AuditEvent, AuditQuery
+from imagewarden_server.matching.audit import AuditEvent, AuditPart, AuditQuery
 from imagewarden_server.matching.errors import PermissionDenied, RateLimited, Unauthenticated
 from imagewarden_server.matching.patches import PolicyPatch
 from imagewarden_server.matching.policy import default_policy
@@ -242,6 +242,9 @@ class Log:
 
     def events(self, query: AuditQuery) -> Page[AuditEvent]:
         raise AssertionError(query)
+
+    def part(self, sequence: int, begin: int, banks: Banks) -> AuditPart | None:
+        raise AssertionError((sequence, begin, banks))
 
     def head(self) -> tuple[int, str]:
         return 0, ""

@@ -97,6 +97,7 @@ METHODS = [
     "list_banks",
     "list_entries",
     "preview_policy",
+    "read_audit_event",
     "register_logo",
     "report_match",
     "search",
