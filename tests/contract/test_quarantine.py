@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -251,6 +251,64 @@ def test_a_repeat_finishes_what_the_first_call_was_kept_from(desk: Desk) -> None
     assert desk.counts.reports == [], "a repeat counts once"
 
 
+def meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Something happens once a report was taken, and before the entry is quarantined for it."""
+    quarantine = desk.catalog.reports.quarantine
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        happens()
+        return quarantine(*arguments)
+
+    monkeypatch.setattr(desk.catalog.reports, "quarantine", late)
+
+
+def test_who_changed_his_mind_meanwhile_is_not_overridden(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.service.bank("a", quarantine_false_positives=1)
+    entry, sha = desk.ban("a"), (1).to_bytes(32, "big")
+    meanwhile(desk, monkeypatch, lambda: desk.catalog.reports.report("a", entry, sha, Opinion.CONFIRMED, "", once=None))
+    answered = desk.report("a", entry)
+    assert (answered.quarantine, answered.feedback.confirmed) == (None, 1)
+    assert desk.catalog.get_entry("a", entry).quarantine is None
+    assert desk.last_event().method == "ReportMatch"
+    assert desk.counts.quarantines == []
+
+
+def test_who_released_it_meanwhile_is_not_overridden(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.service.bank("a", quarantine_false_positives=1)
+    entry = desk.ban("a")
+    why = Quarantine(QuarantineReason.FALSE_POSITIVES, "another call", datetime.now(UTC))
+
+    def happens() -> None:
+        desk.catalog.reports.quarantine("a", entry, why)
+        desk.catalog.update_entry("a", entry, EntryPatch(release=True))
+
+    meanwhile(desk, monkeypatch, happens)
+    answered = desk.report("a", entry)
+    assert (answered.quarantine, answered.forgiven) == (None, 1)
+    assert desk.catalog.get_entry("a", entry).quarantine is None
+    assert desk.service.check(FILE).action is Action.BLOCK
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the report", "after it"])
+def test_what_another_call_quarantined_is_in_force_when_a_report_is_answered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    desk.service.bank("a", quarantine_false_positives=1)
+    entry = desk.ban("a")
+    desk.service.check(FILE)
+    why = Quarantine(QuarantineReason.FALSE_POSITIVES, "another call", datetime.now(UTC))
+    if before:
+        desk.catalog.reports.quarantine("a", entry, why)
+    else:
+        meanwhile(desk, monkeypatch, lambda: desk.catalog.reports.quarantine("a", entry, why))
+    found = desk.report("a", entry).quarantine
+    assert found is not None
+    assert found.message == "another call"
+    assert desk.service.index.revision == desk.catalog.revision()
+    assert desk.service.check(FILE).action is Action.REVIEW
+
+
 # ------------------------------------------------------------------------------------------------- floods
 
 
@@ -309,6 +367,33 @@ def test_an_entry_that_is_gone_meanwhile_is_left(desk: Desk, monkeypatch: pytest
     desk.catalog.delete_entry("a", entry)
     asyncio.run(desk.quarantiner.put_flooded(floods))
     assert desk.counts.quarantines == []
+
+
+def test_flooded_entries_that_could_not_be_written_are_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000_000.0]
+    floods = Floods(lambda: now[0])
+    monkeypatch.setattr(desk.service.checker, "_floods", floods)
+    desk.service.bank("a", quarantine_flood=1)
+    files = [FILE, OTHER, b"a third"]
+    for file in files:
+        desk.ban("a", file)
+    now[0] += 12 * flood.SLOT_SECONDS
+    for file in files:
+        desk.service.check(file)
+    quarantine, tries = desk.catalog.reports.quarantine, iter(range(10))
+
+    def full(*arguments: Any) -> Any:
+        if next(tries) == 1:
+            raise OSError("the disk is full")
+        return quarantine(*arguments)
+
+    monkeypatch.setattr(desk.catalog.reports, "quarantine", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        asyncio.run(desk.quarantiner.put_flooded(floods))
+    assert len(desk.counts.quarantines) == 1
+    asyncio.run(desk.quarantiner.put_flooded(floods))
+    assert len(desk.counts.quarantines) == 3
+    assert floods.take() == {}
 
 
 # ------------------------------------------------------------------------------------------------- kept and listed

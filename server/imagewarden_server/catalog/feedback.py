@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from imagewarden_server.matching import actor
 from imagewarden_server.matching.opinions import NO_FEEDBACK, Opinion, Quarantine, QuarantineReason
 from imagewarden_server.matching.patches import EntryPatch
 from imagewarden_server.matching.ports import Idempotency, Written
+from imagewarden_server.matching.quarantine import Reason
 from imagewarden_server.matching.types import Bank, Entry
 
 
@@ -49,21 +51,28 @@ class SqlReports:
 
         return self._ledger.change("ReportMatch", once, recall_entry, work)
 
-    def quarantine(self, bank_id: str, entry_id: str, why: Quarantine) -> Written[Entry] | None:
-        """Put an entry under quarantine, as a change of the server's own; None where it is already."""
+    def quarantine(
+        self, bank_id: str, entry_id: str, why: Quarantine, reason: Reason | None = None
+    ) -> Written[Entry] | None:
+        """Put an entry under quarantine, as a change of the server's own; None where it is already, or needs not."""
 
         def work(connection: Connection, now: int) -> Done[Entry]:
             bank = bank_row(connection, bank_id)
             row = entry_row(connection, bank, entry_id)
             if row.quarantine_reason is not None:
-                raise _QuarantinedAlready
+                raise _NothingToDo
             (before,) = entries_with_signals(connection, bank_id, [row])
-            values = {**quarantine_columns(why), "update_time": now}
+            told = why
+            if reason is not None:
+                told = dataclasses.replace(why, message=reason(bank_of(bank).policy, before))
+                if not told.message:
+                    raise _NothingToDo
+            values = {**quarantine_columns(told), "update_time": now}
             connection.execute(update(entries).where(entries.c.key == row.key).values(**values))
             (after,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
             return after, {}, None, Note(after.name, entry_said(before), entry_said(after))
 
-        with contextlib.suppress(_QuarantinedAlready), actor.as_server():
+        with contextlib.suppress(_NothingToDo), actor.as_server():
             return self._ledger.change("QuarantineEntry", None, recall_entry, work)
         return None
 
@@ -75,7 +84,7 @@ class SqlReports:
             return {row.id: row.entries for row in connection.execute(query)}
 
 
-class _QuarantinedAlready(Exception):
+class _NothingToDo(Exception):
     """Nothing is to be done, and nothing is written."""
 
 

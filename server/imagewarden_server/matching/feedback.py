@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Protocol
 
-from imagewarden_server.matching.opinions import Opinion, QuarantineReason
+from imagewarden_server.matching.opinions import Opinion
 from imagewarden_server.matching.pictures import Workers
 from imagewarden_server.matching.ports import Catalog, Idempotency, Written
 from imagewarden_server.matching.quarantine import Quarantiner, over_reported
@@ -64,8 +65,15 @@ class Reporter:
         if not written.replayed:
             self._observer.reported(bank_id, opinion)
         entry = written.value
-        policy = (await self.bank(bank_id)).policy
-        if entry.quarantine is None and (why := over_reported(policy, entry)):
-            put = await self._quarantiner.put(bank_id, entry_id, QuarantineReason.FALSE_POSITIVES, why)
-            return put or written
+        if entry.quarantine is not None:
+            # Another call put it there, and may not have come so far as to have it in force.
+            await self._quarantiner.settle()
+        elif over_reported((await self.bank(bank_id)).policy, entry):
+            put = await self._quarantiner.put_reported(bank_id, entry_id)
+            return await self._workers.run(self._as_it_is, bank_id, entry_id, written) if put is None else put
         return written
+
+    def _as_it_is(self, bank_id: str, entry_id: str, written: Written[Entry]) -> Written[Entry]:
+        """What a report answers of an entry that others changed meanwhile."""
+        entry = self._catalog.get_entry(bank_id, entry_id)
+        return dataclasses.replace(written, value=entry, revision=self._catalog.revision())

@@ -13,7 +13,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from imagewarden_server.matching.types import Match
@@ -120,6 +120,10 @@ class Floods:
         """The entries that were flooded since this was last asked, by bank and entry, with the numbers."""
         found, self._found = self._found, {}
         return found
+
+    def put_back(self, found: Mapping[tuple[str, str], str]) -> None:
+        """Have entries taken again that nothing could be done about; what was found of them since stands."""
+        self._found = {**found, **self._found}
 
     def _count(self, entry: int, value: int) -> _Watched:
         slot = self._slot()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 from imagewarden_server.matching.errors import BankNotFound, EntryNotFound
@@ -14,12 +15,24 @@ from imagewarden_server.matching.ports import Catalog, Written
 from imagewarden_server.matching.revisions import Follower
 from imagewarden_server.matching.types import Entry, Policy
 
+Reason = Callable[[Policy, Entry], str]
+"""Why an entry is quarantined, with the numbers; empty: there is no reason, or none any longer."""
+
 
 class QuarantineStore(Protocol):
     """Where quarantine is kept; blocking. It is a change of the server's own, with its event and its revision."""
 
-    def quarantine(self, bank_id: str, entry_id: str, why: Quarantine) -> Written[Entry] | None:
-        """Put an entry under quarantine; None where it is already. Raises BankNotFound, EntryNotFound."""
+    def quarantine(
+        self, bank_id: str, entry_id: str, why: Quarantine, reason: Reason | None = None
+    ) -> Written[Entry] | None:
+        """Put an entry under quarantine; None where it is already. Raises BankNotFound, EntryNotFound.
+
+        Args:
+            bank_id: the bank's.
+            entry_id: the entry's.
+            why: what is told of it.
+            reason: asked in the transaction that writes: what it says is told; None is answered where it says nothing.
+        """
 
 
 class QuarantineObserver(Protocol):
@@ -80,17 +93,43 @@ class Quarantiner:
 
         Raises BankNotFound, EntryNotFound.
         """
-        why = Quarantine(reason, message, self._now())
-        written = await self._follower.in_force(self._workers.run(self._store.quarantine, bank_id, entry_id, why))
-        if written is not None:
-            self._observer.quarantined(bank_id, reason)
+        return await self._put(bank_id, entry_id, Quarantine(reason, message, self._now()))
+
+    async def put_reported(self, bank_id: str, entry_id: str) -> Written[Entry] | None:
+        """Put an entry under quarantine where its reports are reason for it; None where it is already, or they are not.
+
+        They are counted as it is written: who released it, or changed his mind, a moment ago is not overridden. In any
+        case what others made of it is in force for the next check. Raises BankNotFound, EntryNotFound.
+        """
+        why = Quarantine(QuarantineReason.FALSE_POSITIVES, "", self._now())
+        return await self._put(bank_id, entry_id, why, over_reported)
+
+    async def settle(self) -> None:
+        """Have in force for the next check what others changed, who may not have come so far."""
+        await self._follower.catch_up()
+
+    async def _put(
+        self, bank_id: str, entry_id: str, why: Quarantine, reason: Reason | None = None
+    ) -> Written[Entry] | None:
+        writing = self._workers.run(self._store.quarantine, bank_id, entry_id, why, reason)
+        written = await self._follower.in_force(writing)
+        if written is None:
+            await self.settle()
+        else:
+            self._observer.quarantined(bank_id, why.reason)
         return written
 
     async def put_flooded(self, floods: Floods) -> None:
         """Put the entries under quarantine that were flooded; those are left that a person vouched for, or are gone."""
-        for (bank_id, entry_id), message in floods.take().items():
-            with contextlib.suppress(BankNotFound, EntryNotFound):
-                if vouched_for(await self._workers.run(self._catalog.get_entry, bank_id, entry_id)):
-                    self._observer.left_flooded(bank_id)
-                else:
-                    await self.put(bank_id, entry_id, QuarantineReason.FLOOD, message)
+        left = floods.take()
+        try:
+            for (bank_id, entry_id), message in list(left.items()):
+                with contextlib.suppress(BankNotFound, EntryNotFound):
+                    if vouched_for(await self._workers.run(self._catalog.get_entry, bank_id, entry_id)):
+                        self._observer.left_flooded(bank_id)
+                    else:
+                        await self.put(bank_id, entry_id, QuarantineReason.FLOOD, message)
+                del left[bank_id, entry_id]
+        finally:
+            # None of them is found again before twice as many pictures match.
+            floods.put_back(left)
