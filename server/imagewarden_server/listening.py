@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from pathlib import Path
 
 import grpc
@@ -45,6 +46,7 @@ class Listener:
         self._address = settings.listen
         self._next: grpc.ServerCertificateConfiguration | None = None
         self._held = read_certificate(settings)
+        self._exchange = threading.Lock()
         self._mutual = settings.tls_client_ca is not None
 
     def bind(self, server: grpc.aio.Server) -> int:
@@ -61,11 +63,14 @@ class Listener:
     def use(self, certificate: grpc.ServerCertificateConfiguration | None) -> None:
         """Show another certificate to those that connect from now on; connections that stand are left alone."""
         if self._held is not None and certificate is not None:
-            self._held = self._next = certificate
+            with self._exchange:
+                self._held = self._next = certificate
 
     def _asked(self) -> grpc.ServerCertificateConfiguration | None:
         """The certificate, where it is another one since this was asked last."""
-        certificate, self._next = self._next, None
+        # Not between the two halves of this: a certificate that came there would be forgotten.
+        with self._exchange:
+            certificate, self._next = self._next, None
         return certificate
 
 

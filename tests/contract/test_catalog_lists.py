@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Pool, event
 from tests.contract.test_catalog import BANNED, fold, keypoints, make, picture, sha
 
 from imagewarden_server.catalog import SqlCatalog, audit, export
@@ -357,6 +360,34 @@ def test_an_export_is_in_pages_of_some_bytes(catalog: SqlCatalog, monkeypatch: p
 def digest(lines: Iterable[str]) -> str:
     """As docs/access.md has a person make it."""
     return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+
+
+def test_labels_and_metadata_count_in_the_pages_of_an_export(catalog: SqlCatalog) -> None:
+    metadata = {f"{key:0>256}": "v" * 256 for key in range(64)}
+    for begin in (0, 100):
+        take(catalog, *(named(number, number, metadata=metadata) for number in range(begin + 1, begin + 101)))
+    page = catalog.export_records("abuse", 0)
+    assert 100 < len(page.records) <= 4 * 2**20 / (64 * 512)
+    assert [record.entry.external_id for record in exported(catalog)] == [f"case-{one}" for one in range(1, 201)]
+
+
+def test_a_tombstone_may_name_more_entries_than_sqlite_takes_variables(catalog: SqlCatalog) -> None:
+    count = 2_500
+    added = [NewEntry(hashes=(sha(number),), external_id="case-1", source="list") for number in range(1, count + 1)]
+    catalog.add_hashes("abuse", added)
+
+    def narrow(connection: Any, *_: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 1_000)  # 32,766 as SQLite comes
+
+    event.listen(Pool, "checkout", narrow)
+    try:
+        assert take(catalog, gone(named(1)), gone(named(1))) == Imported(removed=count, absent=1)
+    finally:
+        event.remove(Pool, "checkout", narrow)
+    assert not entries(catalog)
+    (change,) = catalog.changes(catalog.revision() - 1)
+    assert [one.key for one in change.removed_hashes] == sorted(one.key for one in change.removed_hashes)
+    assert len(change.removed_hashes) == count
 
 
 def test_the_event_of_a_list_says_what_changed_and_what_went(catalog: SqlCatalog) -> None:

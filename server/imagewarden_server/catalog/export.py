@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +27,8 @@ from imagewarden_server.matching.types import (
 
 _MOST = 1_000
 _MOST_BYTES = 4 * 2**20
+_LONG = ("thumbnail", "image", "labels", "metadata", "note")
+"""The columns of an entry that may be long; of texts the characters count."""
 
 
 def page(connection: Connection, bank: Any, after: int) -> Exported:
@@ -57,9 +61,11 @@ def local_of_entry(connection: Connection, key: int) -> list[LocalSignal]:
 def _within(connection: Connection, keys: Sequence[int]) -> list[int]:
     """The first of these entries, as many as have some 4 MiB together."""
     sizes = dict.fromkeys(keys, 0)
-    blobs = func.coalesce(func.length(entries.c.thumbnail), 0) + func.coalesce(func.length(entries.c.image), 0)
-    of_blobs = select(entries.c.key, blobs.label("bytes")).where(entries.c.key.in_(keys))
-    found = list(connection.execute(of_blobs))
+    lengths = [func.coalesce(func.length(entries.c[name]), 0) for name in _LONG]
+    of_entries = select(entries.c.key, functools.reduce(operator.add, lengths).label("bytes")).where(
+        entries.c.key.in_(keys)
+    )
+    found = list(connection.execute(of_entries))
     for table in (vectors, local_features):
         of_table = select(table.c.entry_key.label("key"), func.sum(func.length(table.c.data)).label("bytes"))
         found += connection.execute(of_table.where(table.c.entry_key.in_(keys)).group_by(table.c.entry_key))

@@ -19,6 +19,7 @@ from imagewarden_server.matching.ports import Change, StoredHash, StoredLocal, S
 from imagewarden_server.matching.types import EntryState, LocalFeatures, SignalType, Vectors, VectorSpace
 
 _BATCH = 10_000
+_CHUNK = 500
 _NO_FEATURES = LocalFeatures(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8), 1.0)
 _ACTIVE = EntryState.ACTIVE.value
 
@@ -38,9 +39,9 @@ def several(ranges: Sequence[tuple[int, int]], entry_keys: Sequence[int]) -> Det
 
 def removed(connection: Connection, entry_keys: Sequence[int]) -> Detail:
     """The detail of a change that takes entries out: to be made before their rows go."""
-    hash_rows = connection.execute(_of(hashes, entry_keys, "type", "value"))
-    vector_rows = connection.execute(_of(vectors, entry_keys, "space", "model"))
-    local_rows = connection.execute(_of(local_features, entry_keys, "extractor"))
+    hash_rows = _of(connection, hashes, entry_keys, "type", "value")
+    vector_rows = _of(connection, vectors, entry_keys, "space", "model")
+    local_rows = _of(connection, local_features, entry_keys, "extractor")
     return {
         "hashes_out": [[row.key, row.bank_key, row.type, row.value.hex(), row.entry_key] for row in hash_rows],
         "vectors_out": [[row.key, row.bank_key, row.space, row.model, row.entry_key] for row in vector_rows],
@@ -48,9 +49,13 @@ def removed(connection: Connection, entry_keys: Sequence[int]) -> Detail:
     }
 
 
-def _of(table: Any, entry_keys: Sequence[int], *names: str) -> Any:
-    columns = [table.c[name] for name in ("key", "bank_key", "entry_key", *names)]
-    return select(*columns).where(table.c.entry_key.in_(entry_keys)).order_by(table.c.key)
+def _of(connection: Connection, table: Any, entry_keys: Sequence[int], *names: str) -> list[Any]:
+    """The rows of entries by their keys: some entries at a time, for SQLite takes so many variables and no more."""
+    query = select(*(table.c[name] for name in ("key", "bank_key", "entry_key", *names)))
+    found: list[Any] = []
+    for begin in range(0, len(entry_keys), _CHUNK):
+        found += connection.execute(query.where(table.c.entry_key.in_(entry_keys[begin : begin + _CHUNK])))
+    return sorted(found, key=lambda row: row.key)
 
 
 def bank_removed(bank_key: int) -> Detail:

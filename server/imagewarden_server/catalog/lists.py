@@ -352,15 +352,15 @@ def _written(signals: Iterable[HashSignal]) -> list[str]:
 
 def _remove(connection: Connection, bank: Any, records: Sequence[ListRecord], tally: _Tally) -> None:
     """Take out the entries that tombstones name."""
-    keys: list[int] = []
+    found: dict[int, None] = {}
     for record in records:
-        named = _named(connection, bank.key, record)
-        fresh = [key for key in named if key not in keys]
-        keys += fresh
-        if not fresh:
+        before = len(found)
+        found |= dict.fromkeys(_named(connection, bank.key, record))
+        if len(found) == before:
             tally.absent += 1
-    if not keys:
+    if not found:
         return
+    keys = list(found)
     tally.removed += len(keys)
     tally.take_out(feed.removed(connection, keys))
     for row in _rows(connection, keys).values():

@@ -34,6 +34,8 @@ _MOST_HASHES = 64
 _MOST_VIEWS = 1_024
 _MOST_DIMENSIONS = 8_192
 _MOST_FEATURES = 256
+_MOST_KEYPOINTS = 4 * media.KEYPOINTS
+"""Each check that meets a set compares all of its keypoints with all of its own."""
 _UNIT_TOLERANCE = 5e-3
 _MOST_THUMBNAIL = 2**18
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -195,8 +197,11 @@ def _check_features(signals: tuple[LocalSignal, ...]) -> None:
 
 
 def _read_keypoints(features: LocalFeatures) -> None:
-    if not len(features.points):
-        raise ValueError("there is no keypoint")
+    if not 1 <= len(features.points) <= _MOST_KEYPOINTS:
+        raise ValueError(
+            f"there are {len(features.points):,} keypoints: {media.KEYPOINTS} are stored of a picture, and 1 to "
+            f"{_MOST_KEYPOINTS:,} are taken"
+        )
 
 
 def _read_shape(features: LocalFeatures) -> None:

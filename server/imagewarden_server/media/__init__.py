@@ -6,7 +6,7 @@ Every function may run on any thread. What cannot be read raises MediaError and 
 from imagewarden_server.media.digests import digest, sha256
 from imagewarden_server.media.drawings import DRAWINGS, Pieces, Pose, drawing, undrawn
 from imagewarden_server.media.grey import GREYS, grey, luma, unpacked
-from imagewarden_server.media.local import EXTRACTOR, extract, extract_checked
+from imagewarden_server.media.local import EXTRACTOR, KEYPOINTS, extract, extract_checked
 from imagewarden_server.media.logos import place_logo, render_logo, thumbnail
 from imagewarden_server.media.perceptual import Frame, Picture, close_look
 from imagewarden_server.media.pixels import decode, inspect
@@ -29,6 +29,7 @@ __all__ = [
     "DRAWINGS",
     "EXTRACTOR",
     "GREYS",
+    "KEYPOINTS",
     "SHAPES",
     "Digests",
     "Frame",

@@ -83,6 +83,17 @@ def test_what_says_too_little_is_refused() -> None:
     assert refused(BANNED, hashes=(HashSignal(SignalType.PDQ, bytes(32), 49),)) == "hashes.quality"
 
 
+def test_a_set_of_more_keypoints_than_a_check_can_compare_is_refused() -> None:
+    def keypoints(count: int) -> LocalSignal:
+        points, descriptors = np.zeros((count, 4), np.float32), np.zeros((count, 128), np.uint8)
+        return LocalSignal(media.EXTRACTOR, LocalFeatures(points, descriptors, 1.0))
+
+    most = 4 * media.KEYPOINTS
+    check_record(BANNED, ListRecord(1, NewEntry(hashes=(SHA256,), local=(keypoints(most),))))
+    with pytest.raises(InvalidField, match=r"there are 1,201 keypoints: 300 are stored .* 1 to 1,200 are taken"):
+        check_record(BANNED, ListRecord(1, NewEntry(hashes=(SHA256,), local=(keypoints(most + 1),))))
+
+
 @pytest.mark.parametrize("id_", ["a/b", "a b", "x" * 65, "ä", "../x"])
 def test_an_id_is_a_name(id_: str) -> None:
     assert refused(BANNED, hashes=(SHA256,), id=id_) == "id"
