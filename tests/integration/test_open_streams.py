@@ -53,6 +53,10 @@ def settled(server: Server) -> float:
     return held
 
 
+# Six messages are six times LARGE. What gRPC took a message in by, in small pieces, stays with the allocator at times.
+LIMIT = 4 * LARGE
+
+
 def held_by(server: Server, begin: Any, message: Any) -> int:
     """Bytes that a server holds more for six streams that had a message each, and wait; the least of some seconds."""
     with contextlib.ExitStack() as stack:
@@ -81,7 +85,7 @@ def test_streams_of_pictures_that_wait_hold_no_picture(server: Server, image: by
         message.MergeFromString(b"\xc2\x3e\x80\x80\x80\x28" + bytes(LARGE))
         assert message.ByteSize() > LARGE
     with Api(server.address) as api:
-        assert held_by(server, api.moderation.StreamCheckImages, message) < 2 * LARGE
+        assert held_by(server, api.moderation.StreamCheckImages, message) < LIMIT
 
 
 @needs_proc
@@ -91,7 +95,7 @@ def test_imports_that_wait_hold_no_record(server: Server) -> None:
         record = banks_pb.EntryRecord(number=1, image=bytes(LARGE), external_id="large")
         record.hashes.add(type=1, value=hashlib.sha256(b"large").digest())
         message = banks_pb.ImportEntriesRequest(bank=bank, records=[record])
-        assert held_by(server, api.banks.ImportEntries, message) < 2 * LARGE
+        assert held_by(server, api.banks.ImportEntries, message) < LIMIT
 
 
 @pytest.fixture

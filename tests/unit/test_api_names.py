@@ -12,6 +12,7 @@ from imagewarden.v1 import bank_service_pb2 as pb
 from imagewarden.v1 import types_pb2 as types
 from imagewarden_server.api import convert, masks, names, paging, policies
 from imagewarden_server.matching.errors import InvalidField
+from imagewarden_server.matching.patches import PolicyPatch
 from imagewarden_server.matching.policy import default_policy
 from imagewarden_server.matching.revisions import decode_revision, encode_revision
 from imagewarden_server.matching.types import (
@@ -107,8 +108,7 @@ def test_a_mask_changes_what_it_names_and_nothing_else() -> None:
     assert patch.enabled is False
     assert patch.display_name is None
     assert patch.policy is not None
-    assert patch.policy.action is Action.REVIEW
-    assert patch.policy.thresholds == default_policy(BankKind.BANNED).thresholds
+    assert patch.policy == PolicyPatch(action=Action.REVIEW)
 
 
 @pytest.mark.parametrize("paths", [[], ["kind"], ["name"], ["policy.action", "entry_count"]])
