@@ -48,8 +48,10 @@ def add(catalog: SqlCatalog, number: int = 1, bank: str = "abuse") -> Entry:
 @contextmanager
 def by(name: str) -> Iterator[None]:
     token = actor.acting(Actor(name, "ReportMatch", "request-1"))
-    yield
-    actor._current.reset(token)
+    try:
+        yield
+    finally:
+        actor._current.reset(token)
 
 
 def report(
