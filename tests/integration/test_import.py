@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import grpc
@@ -134,15 +135,19 @@ def test_what_is_wrong_with_a_stream_ends_it_and_keeps_what_was_answered(api: Ap
 
 def test_a_stream_ends_with_its_bank_though_another_one_has_its_name(api: Api) -> None:
     bank = api.create_bank("lists")
+    answered = threading.Event()
 
     def requests() -> Iterator[pb.ImportEntriesRequest]:
         yield pb.ImportEntriesRequest(bank=bank, records=[record(1)])
+        # gRPC asks for the next message as soon as this one is sent, not once it is answered.
+        assert answered.wait(30)
         api.banks.DeleteBank(pb.DeleteBankRequest(name=bank, force=True), timeout=30)
         api.create_bank("lists", BRAND)
         yield pb.ImportEntriesRequest(records=[record(2)])
 
     answers = api.banks.ImportEntries(requests(), timeout=60)
     assert next(answers).added == 1
+    answered.set()
     with fails() as failure:
         next(answers)
     assert failure.reason == "BANK_NOT_FOUND"
