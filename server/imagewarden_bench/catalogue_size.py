@@ -18,7 +18,6 @@ from imagewarden_bench.processes import made
 from imagewarden_bench.setting import Setting, check_request, running, spread, verdicts
 from imagewarden_eval.service import READY_SECONDS, Service, patiently
 
-_REAL = 24
 _WARM_UP = 5
 
 
@@ -44,10 +43,10 @@ def measure(setting: Setting) -> dict[str, Any]:
         rows = _rounds(setting, services)
     smallest = rows[0]["p50"]
     return {
-        "real_pictures": _REAL,
+        "real_pictures": setting.sizes.real,
         "catalogues": [
             {
-                "pictures": pictures + _REAL,
+                "pictures": pictures + setting.sizes.real,
                 "hashes": hashes,
                 "made_seconds": round(built, 1),
                 "start_seconds": round(started, 1),
@@ -67,8 +66,8 @@ def _real(setting: Setting, folder: Path) -> Path:
         service = whole.service
         service.client.create_bank("pictures", BankKind.BANNED)
         service.client.create_bank("hashes", BankKind.BANNED)
-        with setting.progress.task("banning real pictures", _REAL) as step:
-            for _ in range(_REAL):
+        with setting.progress.task("banning real pictures", setting.sizes.real) as step:
+            for _ in range(setting.sizes.real):
                 image = setting.pictures.banned_file(MEGAPIXEL)
                 patiently(lambda key, image=image: service.client.add_image("pictures", image, request_id=key))  # type: ignore[misc]  # a default binds it
                 step(1)

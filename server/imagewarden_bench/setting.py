@@ -35,6 +35,7 @@ class Sizes:
         hashes: in the index.
         changing: banned pictures and PDQ hashes of the index that is searched while it changes.
         catalogues: pictures and PDQ hashes of the catalogues whose checks are compared, the smallest first.
+        real: pictures that are banned in each of these catalogues; of them the others are mixed.
         size_checks: of each, a round.
         started: PDQ hashes of the catalogue that is started with.
         bans: how many are timed.
@@ -50,6 +51,7 @@ class Sizes:
     hashes: tuple[int, ...]
     changing: tuple[int, int]
     catalogues: tuple[tuple[int, int], ...]
+    real: int
     size_checks: int
     started: int
     bans: int
@@ -66,6 +68,7 @@ FULL = Sizes(
     hashes=(1_000_000, 10_000_000),
     changing=(8_000, 1_000_000),
     catalogues=((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000)),
+    real=24,
     size_checks=30,
     started=1_000_000,
     bans=50,
@@ -81,6 +84,7 @@ QUICK = Sizes(
     hashes=(100_000,),
     changing=(800, 20_000),
     catalogues=((100, 1_000), (400, 10_000)),
+    real=6,
     size_checks=8,
     started=20_000,
     bans=10,

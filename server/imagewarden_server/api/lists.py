@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from imagewarden_server.matching.lists import Exported, Imported, ListRecord, Re
 from imagewarden_server.matching.opinions import Quarantine
 from imagewarden_server.matching.types import (
     BankKind,
+    EntryState,
     HashSignal,
     LocalSignal,
     NewEntry,
@@ -76,33 +77,24 @@ def written(page: Exported, revision: str) -> pb.ExportEntriesResponse:
 
 
 def _record(kind: BankKind, message: pb.EntryRecord) -> ListRecord:
-    state = None
-    if message.state:
-        state = convert.STATE_OF.get(message.state)
-        if state is None:
-            raise InvalidField("state", f"is {message.state}; send ACTIVE or DISABLED, or leave it out")
-    return ListRecord(
-        message.number,
-        NewEntry(
-            hashes=tuple(_hash(one) for one in message.hashes),
-            vectors=tuple(_vectors(kind, one) for one in message.vectors),
-            local=tuple(_features(one) for one in message.features),
-            external_id=names.text("external_id", message.external_id),
-            labels=names.labels("labels", message.labels),
-            metadata=names.pairs("metadata", message.metadata),
-            source=names.text("source", message.source),
-            brand=names.text("brand", message.brand),
-            note=names.text("note", message.note, names.MAX_NOTE),
-            expire_time=names.time_of("expire_time", message, "expire_time"),
-            thumbnail=message.thumbnail or None,
-            image=message.image or None,
-        ),
-        id=message.id,
-        removed=message.removed,
-        state=state,
-        create_time=names.time_of("create_time", message, "create_time"),
-        quarantine=_quarantine(message.quarantine) if message.HasField("quarantine") else None,
-    )
+    record: dict[str, Any] = {}
+    entry: dict[str, Any] = {}
+    # What is set is read and nothing else: most records of most lists are one hash, and lists have millions.
+    for field, _ in message.ListFields():
+        name = field.name
+        if name in _OF_ENTRY:
+            said, reader = _OF_ENTRY[name]
+            entry[said] = reader(kind, message)
+        elif name in _OF_RECORD:
+            record[name] = _OF_RECORD[name](message)
+    return ListRecord(message.number, NewEntry(**entry), **record)
+
+
+def _state(message: pb.EntryRecord) -> EntryState:
+    state = convert.STATE_OF.get(message.state)
+    if state is None:
+        raise InvalidField("state", f"is {message.state}; send ACTIVE or DISABLED, or leave it out")
+    return state
 
 
 def _quarantine(message: types.Quarantine) -> Quarantine:
@@ -141,6 +133,31 @@ def _features(message: pb.RecordFeatures) -> LocalSignal:
         return LocalSignal(message.extractor, decode_features(message.data))
     except DamagedFeatures as error:
         raise InvalidField("features", f"of {message.extractor[:64]!r}: {error}") from error
+
+
+_OF_RECORD: Mapping[str, Callable[[pb.EntryRecord], Any]] = {
+    "id": lambda one: one.id,
+    "removed": lambda one: one.removed,
+    "state": _state,
+    "create_time": lambda one: names.time_of("create_time", one, "create_time"),
+    "quarantine": lambda one: _quarantine(one.quarantine),
+}
+"""How what a record says of itself is read, by its field's name."""
+_OF_ENTRY: Mapping[str, tuple[str, Callable[[BankKind, pb.EntryRecord], Any]]] = {
+    "hashes": ("hashes", lambda _, one: tuple([_hash(each) for each in one.hashes])),
+    "vectors": ("vectors", lambda kind, one: tuple([_vectors(kind, each) for each in one.vectors])),
+    "features": ("local", lambda _, one: tuple([_features(each) for each in one.features])),
+    "external_id": ("external_id", lambda _, one: names.text("external_id", one.external_id)),
+    "labels": ("labels", lambda _, one: names.labels("labels", one.labels)),
+    "metadata": ("metadata", lambda _, one: names.pairs("metadata", one.metadata)),
+    "source": ("source", lambda _, one: names.text("source", one.source)),
+    "brand": ("brand", lambda _, one: names.text("brand", one.brand)),
+    "note": ("note", lambda _, one: names.text("note", one.note, names.MAX_NOTE)),
+    "expire_time": ("expire_time", lambda _, one: names.time_of("expire_time", one, "expire_time")),
+    "thumbnail": ("thumbnail", lambda _, one: one.thumbnail),
+    "image": ("image", lambda _, one: one.image),
+}
+"""Of which of an entry's attributes a field is, and how it is read."""
 
 
 def _message(record: ListRecord) -> pb.EntryRecord:

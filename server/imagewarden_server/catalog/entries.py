@@ -27,6 +27,7 @@ from imagewarden_server.matching.patches import EntryPatch
 from imagewarden_server.matching.types import Entry, EntryState, HashSignal, NewEntry, SignalType
 
 _CHUNK = 500
+_NO_QUARANTINE = tuple(quarantine_columns(None).values())
 
 
 def bank_row(connection: Connection, bank_id: str, key: int | None = None) -> Any:
@@ -190,7 +191,7 @@ def insert_entries(connection: Connection, bank_key: int, new: Sequence[NewRow],
                 now if row.create_time is None else row.create_time,
                 now,
                 row.entry.note,
-                *quarantine_columns(row.quarantine).values(),
+                *(_NO_QUARANTINE if row.quarantine is None else quarantine_columns(row.quarantine).values()),
             )
             for key, row in enumerate(new, first)
         ],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
-from imagewarden_server.catalog.rows import hash_of, local_of, vector_of
+from imagewarden_server.catalog.rows import hashes_of, local_of, vector_of
 from imagewarden_server.catalog.tables import changes, entries, hashes, local_features, vectors
 from imagewarden_server.matching.ports import Change, StoredHash, StoredLocal, StoredVector
 from imagewarden_server.matching.types import EntryState, LocalFeatures, SignalType, Vectors, VectorSpace
@@ -83,7 +83,7 @@ def _change(connection: Connection, revision: int, detail: Detail, no_vector: Ve
         def rows(table: Any, chosen: Callable[[Any], Any] = chosen) -> Any:
             return connection.execute(_active(table).where(chosen(table.c.entry_key)).order_by(table.c.key))
 
-        hashes_in += [hash_of(row) for row in rows(hashes)]
+        hashes_in += hashes_of(rows(hashes))
         vectors_in += [vector_of(row) for row in rows(vectors)]
         locals_in += [local_of(row) for row in rows(local_features)]
     # Changes that were written before there were local features name no entry: what goes out is found by its key.

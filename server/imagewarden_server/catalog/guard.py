@@ -47,8 +47,9 @@ from imagewarden_server.catalog.wal import NOWHERE, Numbers, Position, Written, 
 
 LOCK = "-lock"
 """Whoever has the catalogue open has a shared lock on this file, so that the next one need not look at all pages."""
-_MOST_FRAMES = 1_000
-"""A log of as many is moved into the database: SQLite's own measure."""
+_MOST_FRAMES = 10_000
+"""A log of as many, some 40 MB, is moved into the database. SQLite's own measure is a tenth of it, which a message of a
+list has alone; pages that several of them change are moved once."""
 _MOST_BYTES = 4 * 2**20
 """Sums that have grown by more than this, and by more than they were, are written anew."""
 

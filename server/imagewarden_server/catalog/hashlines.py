@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -54,8 +55,8 @@ def told(lines: Iterable[str]) -> dict[str, Any]:
     """What an event has of lines that are sorted: SHA-256 of all of them, and the first hundred."""
     digest = hashlib.sha256()
     first: list[str] = []
-    for one in lines:
-        digest.update(f"{one}\n".encode("ascii"))
-        if len(first) < _MOST:
-            first.append(one)
+    left = iter(lines)
+    while some := list(islice(left, _BATCH)):
+        first = first or some[:_MOST]
+        digest.update(("\n".join(some) + "\n").encode("ascii"))
     return {"sha256": digest.hexdigest(), "lines": first}

@@ -18,7 +18,7 @@ from imagewarden_server.catalog.audit import Note, stamp
 from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals, kept_of
 from imagewarden_server.catalog.export import local_of_entry, vectors_of_entry
 from imagewarden_server.catalog.features import encode_features
-from imagewarden_server.catalog.rows import micros, new_entry_id, quarantine_columns, quarantine_of, vector_bytes
+from imagewarden_server.catalog.rows import micros, new_entry_ids, quarantine_columns, quarantine_of, vector_bytes
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.catalog.transactions import Done
 from imagewarden_server.matching.lists import Imported, ListRecord, RefusedRecord
@@ -140,8 +140,9 @@ def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: 
     last: dict[Key, ListRecord] = {}
     for record in records:
         # What comes twice is as it came last, and where it came last.
-        last.pop(_key(record), None)
-        last[_key(record)] = record
+        known_by = _key(record)
+        last.pop(known_by, None)
+        last[known_by] = record
     tally.unchanged += len(records) - len(last)
     known = _known(connection, bank.key, last)
     fresh = [record for key, record in last.items() if key not in known]
@@ -157,7 +158,7 @@ def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: 
     tally.updated += changed
     tally.unchanged += len(there) - changed
     if fresh:
-        new = [_new_row(record, now) for record in fresh]
+        new = [_new_row(record, id_, now) for record, id_ in zip(fresh, new_entry_ids(len(fresh)), strict=True)]
         first = insert_entries(connection, bank.key, new, now)
         insert_signals(connection, bank.key, first, [row.entry for row in new])
         tally.added += [row.id for row in new]
@@ -203,13 +204,27 @@ def _known(connection: Connection, bank_key: int, keys: Iterable[Key]) -> dict[K
         entries.c.external_id,
         lambda row: ("external_id", row.source, row.external_id),
     )
-    of_hash = (
-        select(entries.c.key, entries.c.source, hashes.c.type, hashes.c.value)
-        .join(entries, entries.c.key == hashes.c.entry_key)
-        .where(hashes.c.bank_key == bank_key)
-        .order_by(entries.c.key)
-    )
-    look("hash", of_hash, hashes.c.value, lambda row: ("hash", row.source, row.type, row.value))
+    return found | _known_by_hash(connection, bank_key, by_kind.get("hash", ()))
+
+
+def _known_by_hash(connection: Connection, bank_key: int, keys: Sequence[Key]) -> dict[Key, int]:
+    """As `_known`, of keys that are hashes: most records of most lists, so the driver itself is asked."""
+    wanted = set(keys)
+    # In the order of the index: those that follow each other are on one page.
+    values = sorted({key[-1] for key in wanted})
+    found: dict[Key, int] = {}
+    for begin in range(0, len(values), _CHUNK):
+        some = values[begin : begin + _CHUNK]
+        rows = connection.exec_driver_sql(
+            "SELECT entries.key, entries.source, hashes.type, hashes.value FROM hashes "  # noqa: S608 -- marks alone
+            "JOIN entries ON entries.key = hashes.entry_key "
+            f"WHERE hashes.value IN ({', '.join('?' * len(some))}) AND hashes.bank_key = ? ORDER BY entries.key",
+            (*some, bank_key),
+        )
+        for entry_key, source, type_, value in rows:
+            key = ("hash", source, type_, value)
+            if key in wanted:
+                found.setdefault(key, entry_key)
     return found
 
 
@@ -221,13 +236,13 @@ def _rows(connection: Connection, keys: Sequence[int]) -> dict[int, Any]:
     return found
 
 
-def _new_row(record: ListRecord, now: int) -> NewRow:
+def _new_row(record: ListRecord, id_: str, now: int) -> NewRow:
     expire_time = record.entry.expire_time
     state = record.state or EntryState.ACTIVE
     if state is EntryState.ACTIVE and expire_time is not None and micros(expire_time) <= now:
         state = EntryState.EXPIRED
     made = None if record.create_time is None else micros(record.create_time)
-    return NewRow(record.id or new_entry_id(), record.entry, state, made, record.quarantine)
+    return NewRow(record.id or id_, record.entry, state, made, record.quarantine)
 
 
 # -------------------------------------------------------------------------------------------------------------- updates

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import select
 
 from imagewarden_server.catalog import feed
-from imagewarden_server.catalog.rows import entry_of, hash_of, local_of, vector_of
+from imagewarden_server.catalog.rows import entry_of, hashes_of, local_of, vector_of
 from imagewarden_server.catalog.tables import banks, entries, hashes, local_features, vectors
 from imagewarden_server.catalog.transactions import Ledger
 from imagewarden_server.matching.ports import Change, StoredHash, StoredLocal, StoredVector
@@ -62,7 +62,7 @@ class CatalogReads:
         """All hashes of active entries, in batches."""
         with self._ledger.reading() as connection:
             for batch in feed.live_rows(connection, hashes):
-                yield [hash_of(row) for row in batch]
+                yield hashes_of(batch)
 
     def live_vectors(self) -> Iterator[list[StoredVector]]:
         """All vectors of active entries, in batches."""

@@ -37,7 +37,7 @@ from imagewarden_server.catalog.rows import (
     bank_of,
     entry_of,
     micros,
-    new_entry_id,
+    new_entry_ids,
     policy_columns,
 )
 from imagewarden_server.catalog.tables import banks, entries
@@ -205,7 +205,7 @@ class SqlCatalog(CatalogReads):
             existing = find_existing(connection, bank.key, sha256)
             if existing:
                 raise EntryExists(bank_id, next(iter(existing.values())))
-            entry_id = new_entry_id()
+            (entry_id,) = new_entry_ids(1)
             key = insert_entries(connection, bank.key, [NewRow(entry_id, kept_of(bank, entry))], now)
             insert_signals(connection, bank.key, key, [entry])
             (made,) = entries_with_signals(connection, bank_id, [entry_row(connection, bank, entry_id)])
@@ -228,11 +228,11 @@ class SqlCatalog(CatalogReads):
             known = find_existing(connection, bank.key, [entry.hashes[0] for entry in new])
             results: list[AddedEntry] = []
             fresh: list[NewRow] = []
-            for entry in new:
+            for entry, entry_id in zip(new, new_entry_ids(len(new)), strict=True):
                 place = (entry.hashes[0].type, entry.hashes[0].value)
                 duplicate = place in known
                 if not duplicate:
-                    known[place] = new_entry_id()
+                    known[place] = entry_id
                     fresh.append(NewRow(known[place], entry))
                 results.append(AddedEntry(known[place], duplicate))
             detail: feed.Detail = {}
