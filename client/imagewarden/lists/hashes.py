@@ -11,6 +11,7 @@ from imagewarden.lists.items import BYTES, BadRecord, Item, Refused, Settings, h
 from imagewarden.lists.source import Source
 
 MAX_LINE = 4 * 2**10
+_NAMED = {str(one): one for one in BYTES}
 
 
 def read(source: Source, settings: Settings) -> Iterator[Item]:
@@ -53,6 +54,10 @@ def parse(text: bytes, kind: SignalType | None, digits: int) -> RecordHash:
     said = utf8(text)
     if kind is not None and len(said) == digits:
         return hash_of(kind, said)
+    # As most lists write it; whatever else there is the long way round finds out.
+    word, _, rest = said.replace(":", " ", 1).partition(" ")
+    if (named := _NAMED.get(word)) is not None and len(rest) == 2 * BYTES[named]:
+        return hash_of(named, rest)
     try:
         found = Hash.parse(said, type=kind)
     except ValueError as error:
