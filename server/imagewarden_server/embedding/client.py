@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -16,11 +14,12 @@ from numpy.typing import NDArray
 
 from imagewarden_server.embedding import _tfs
 from imagewarden_server.embedding.breaker import Breaker, BreakerState
-from imagewarden_server.embedding.connection import Connection, GarbledAnswer, NoAnswerInTime
-from imagewarden_server.embedding.identity import OUTPUTS, SIDE, ModelProblem, check_signature, model_info, version_of
+from imagewarden_server.embedding.connection import Connection, GarbledAnswer
+from imagewarden_server.embedding.identity import OUTPUTS, SIDE, version_of
 from imagewarden_server.embedding.observer import EmbeddingObserver, Silent
 from imagewarden_server.embedding.retry import ATTEMPTS, RetryBudget, backoff
-from imagewarden_server.embedding.tensors import TensorProblem, floats, text, write_pictures, write_probe
+from imagewarden_server.embedding.tensors import TensorProblem, floats, write_pictures, write_probe
+from imagewarden_server.embedding.versions import WATCH_SECONDS, ModelChanged, Versions
 from imagewarden_server.matching.embedder import Embeddings, ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
 from imagewarden_server.matching.types import VectorSpace
@@ -34,17 +33,8 @@ meanwhile waits 0.3 s and not 2. One with accelerators loses little: it fills it
 
 _MAX_SECONDS = 30.0
 """The most that one request may take."""
-_SILENT_SECONDS = 30.0
-"""A host that answered nothing for so long is taken for gone, and no longer for busy."""
 _DEFAULT_SECONDS = 10.0
-_STATUS_SECONDS = 3.0
-_WATCH_SECONDS = 2.0
 _IN_FLIGHT = 32
-_REASON = 200
-
-
-class _ModelChanged(EmbeddingUnavailable):
-    """Another model may have come while one was asked; asked again, the one that is there now answers."""
 
 
 class TfServingEmbedder:
@@ -65,39 +55,36 @@ class TfServingEmbedder:
         *,
         root_certificates: bytes | None = None,
         observer: EmbeddingObserver | None = None,
-        watch_seconds: float = _WATCH_SECONDS,
+        watch_seconds: float = WATCH_SECONDS,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._address = address
         self._name = model_name
         self._root_certificates = root_certificates
         self._observer: EmbeddingObserver = observer or Silent()
-        self._watch_seconds = watch_seconds
         self._chance = chance
         self._budget = RetryBudget()
         self._breaker = Breaker(address)
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
-        # What is known of each version; forgotten when the connection breaks, since who answers next may be another.
-        # Never emptied in place: a call keeps what was known when it began.
-        self._known: dict[int, ModelInfo] = {}
         self._backgrounds: dict[tuple[str, VectorSpace], NDArray[np.float32]] = {}
-        # Grows when a version number may stand for another model than before.
-        self._epoch = 0
-        self._look_now = asyncio.Event()
-        self._answered = -math.inf
-        self._model: ModelInfo | None = None
-        self._problem = f"the model host {address} has not answered yet"
-        self._tasks: list[asyncio.Task[None]] = []
+        self._versions = Versions(
+            address,
+            model_name,
+            observer=self._observer,
+            breaker=self._breaker,
+            seconds=watch_seconds,
+            chance=chance,
+        )
 
     @property
     def model(self) -> ModelInfo | None:
         """The newest version that can be used; None while there is none."""
-        return self._model
+        return self._versions.model
 
     @property
     def problem(self) -> str:
         """Why there is no model, in a sentence; empty where there is one."""
-        return self._problem
+        return self._versions.problem
 
     @property
     def breaker(self) -> BreakerState:
@@ -107,16 +94,11 @@ class TfServingEmbedder:
     async def start(self) -> None:
         """Look for the model, and go on looking in the background; a host that is not there is no error."""
         self._connection = Connection(self._address, self._name, self._root_certificates)
-        # Before the first look: nothing may be learnt over a connection whose break would go unnoticed.
-        self._tasks = [asyncio.create_task(self._connection.watch(self._connection_broke, self._look_now.set))]
-        await self._look()
-        self._tasks.append(asyncio.create_task(self._watch()))
+        await self._versions.start(self._connection)
 
     async def close(self) -> None:
         """Stop looking, and close the connection."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._versions.close()
         await self._connection.close()
 
     async def embed(self, images: NDArray[np.uint8], outputs: frozenset[str], time_limit: float | None) -> Embeddings:
@@ -154,7 +136,7 @@ class TfServingEmbedder:
             begin = time.monotonic()
             try:
                 answer = await self._embed(images, outputs, until)
-            except _ModelChanged:
+            except ModelChanged:
                 answer = await self._embed(images, outputs, until)
             except asyncio.CancelledError:
                 # Who asked had no more time, and says so a moment before the connection would.
@@ -196,8 +178,8 @@ class TfServingEmbedder:
                 raise EmbeddingUnavailable(
                     f"model {model.label} answered nonsense: {problem}; look at the model host {self._address}"
                 ) from problem
-        if await self._learn(version, until) != model:
-            raise _ModelChanged(f"model {model.label} is no longer at {self._address}; try again")
+        if await self._versions.learn(version, until) != model:
+            raise ModelChanged(f"model {model.label} is no longer at {self._address}; try again")
         made = np.concatenate(parts)
         # Of the model that answers now alone: they are megabytes.
         kept = {key: vectors for key, vectors in self._backgrounds.items() if key[0] == model.fingerprint}
@@ -206,7 +188,7 @@ class TfServingEmbedder:
 
     async def _embed(self, images: NDArray[np.uint8], outputs: frozenset[str], until: float) -> Embeddings:
         """Ask in parts, all of them of the version that answers the first."""
-        epoch, known = self._epoch, self._known
+        epoch, known = self._versions.epoch, self._versions.known
         answers: list[tuple[Any, int]] = []
         version: int | None = None
         for begin in range(0, len(images), MAX_BATCH):
@@ -214,14 +196,14 @@ class TfServingEmbedder:
             response = await self._predict(self._request(batch, outputs, version), len(batch), until)
             answered = response.model_spec.version.value
             if version not in {None, answered}:
-                raise _ModelChanged(f"{self._address} answered by version {answered} when version {version} was asked")
+                raise ModelChanged(f"{self._address} answered by version {answered} when version {version} was asked")
             version = answered
             answers.append((response, len(batch)))
         if version is None:
             raise ValueError("no pictures")
-        info = known.get(version) or self._known.get(version) or await self._learn(version, until)
-        if epoch != self._epoch:
-            raise _ModelChanged(f"the model at {self._address} changed while it was asked, twice; try again")
+        info = known.get(version) or self._versions.known.get(version) or await self._versions.learn(version, until)
+        if epoch != self._versions.epoch:
+            raise ModelChanged(f"the model at {self._address} changed while it was asked, twice; try again")
         parts = {name: [self._output(response, info, name, count) for response, count in answers] for name in outputs}
         joined = {name: np.concatenate(found) for name, found in parts.items()}
         return Embeddings(info, **joined)
@@ -261,7 +243,7 @@ class TfServingEmbedder:
             except grpc.aio.AioRpcError as error:
                 self._observer.failure(error.code().name)
                 if error.code() is grpc.StatusCode.NOT_FOUND and request.model_spec.HasField("version"):
-                    raise _ModelChanged(self._connection.unavailable(error).message) from error
+                    raise ModelChanged(self._connection.unavailable(error).message) from error
                 wait = backoff(attempt, self._chance)
                 attempt += 1
                 if (
@@ -278,126 +260,7 @@ class TfServingEmbedder:
                 self._breaker.failed("NONSENSE")
                 raise
             else:
-                self._answered = time.monotonic()
+                self._versions.heard()
                 self._budget.succeeded()
                 self._observer.batch(size, time.monotonic() - begin)
                 return response
-
-    async def _learn(self, version: int, until: float) -> ModelInfo:
-        """Ask a version for its card and, where that is new, for its signature, and remember it."""
-        epoch = self._epoch
-        try:
-            info = await self._describe(version, until)
-            if self._known.get(version) == info:
-                return info
-            metadata = _tfs.GetModelMetadataRequest(metadata_field=["signature_def"])
-            metadata.model_spec.name = self._name
-            metadata.model_spec.version.value = version
-            check_signature(info, await self._connection.metadata(metadata, timeout=_left(until)))
-        except grpc.aio.AioRpcError as error:
-            self._observer.failure(error.code().name)
-            unavailable = self._connection.unavailable(error)
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # it was unloaded since it answered
-                raise _ModelChanged(unavailable.message) from error
-            raise unavailable from error
-        except ModelProblem as problem:
-            self._observer.failure("UNUSABLE")
-            if version in self._known:
-                self._forget()
-            raise EmbeddingUnavailable(str(problem)) from problem
-        if epoch != self._epoch:
-            raise _ModelChanged(f"the model at {self._address} changed while its card was read; try again")
-        if self._known.get(version, info) != info:
-            self._forget()  # the same number, another model: what is on its way may be of either
-        self._known[version] = info
-        return info
-
-    async def _describe(self, version: int, until: float) -> ModelInfo:
-        """What a version's own card says of it."""
-        request = _tfs.PredictRequest()
-        request.model_spec.name = self._name
-        request.model_spec.signature_name = "describe"
-        request.model_spec.version.value = version
-        write_probe(request.inputs["probe"])
-        try:
-            response = await self._connection.predict(request, timeout=_left(until))
-            card = text("card", response.outputs)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}:
-                raise
-            raise ModelProblem(
-                f"model {self._name!r} version {version} has no signature `describe`: it was not made by "
-                "`imagewarden model export`, which is how to make one"
-            ) from error
-        except TensorProblem as problem:
-            raise ModelProblem(
-                f"model {self._name!r} version {version} gives no card: {problem}; export it with "
-                "`imagewarden model export`"
-            ) from problem
-        return model_info(self._name, version, card)
-
-    def _forget(self) -> None:
-        self._known = {}
-        self._epoch += 1
-
-    def _connection_broke(self) -> None:
-        self._forget()
-        self._look_now.set()
-
-    async def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._watch_seconds * (0.75 + 0.5 * self._chance())):
-                    await self._look_now.wait()
-            self._look_now.clear()
-            try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001 -- a watcher that ended would leave readiness as it was for good
-                self._model, self._problem = None, f"looking for the model failed: {error!r}; report this as a bug"
-
-    async def _look(self) -> None:
-        """See which versions there are, and take the newest that can be used."""
-        request = _tfs.GetModelStatusRequest()
-        request.model_spec.name = self._name
-        try:
-            status = await self._connection.status(request, timeout=_STATUS_SECONDS)
-            newest = self._newest(status.model_version_status)
-            # Asked each time: a number may come to stand for another model, on this host or on another one behind
-            # the same address.
-            info = await self._learn(newest, time.monotonic() + _STATUS_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            self._found_none(self._connection.unavailable(error))
-        except EmbeddingUnavailable as error:
-            self._found_none(error)
-        else:
-            self._answered = time.monotonic()
-            self._breaker.heard_of()
-            self._model, self._problem = info, ""
-
-    def _found_none(self, problem: EmbeddingUnavailable) -> None:
-        busy = isinstance(problem, NoAnswerInTime) and time.monotonic() - self._answered < _SILENT_SECONDS
-        # Who computes for others answers late, and is the same as before: a break of the connection would be known.
-        if self._model is None or not busy:
-            self._known = {}
-            self._model, self._problem = None, problem.message
-
-    def _newest(self, statuses: Iterable[Any]) -> int:
-        """The version that answers who asks for none; forgets those that are no longer available."""
-        versions: dict[int, Any] = {one.version: one for one in statuses}
-        available = [number for number, one in versions.items() if one.state == _tfs.AVAILABLE]
-        if not available:
-            states = [
-                f"version {number} is {_tfs.state_name(one.state)} {one.status.error_message[:_REASON]}".rstrip()
-                for number, one in sorted(versions.items())
-            ]
-            raise EmbeddingUnavailable(
-                f"model {self._name!r} at {self._address} has no version AVAILABLE yet "
-                f"({'; '.join(states) or 'none'}); wait, or look at the host's log"
-            )
-        self._known = {number: info for number, info in self._known.items() if number in available}
-        return max(available)
-
-
-def _left(until: float) -> float:
-    """Seconds for a small call: never so long that it keeps a larger one from being told."""
-    return max(min(until - time.monotonic(), _STATUS_SECONDS), 0.001)

@@ -23,7 +23,7 @@ from tests.unit.embedding.model_host import (
     unit,
 )
 
-from imagewarden_server.embedding import TfServingEmbedder, client
+from imagewarden_server.embedding import TfServingEmbedder, versions
 from imagewarden_server.embedding.client import MAX_BATCH
 from imagewarden_server.matching.embedder import ModelInfo
 from imagewarden_server.matching.errors import EmbeddingUnavailable
@@ -161,8 +161,8 @@ async def test_a_connection_that_breaks_is_noticed_at_once(fake_host: ModelHost)
 async def test_a_host_that_is_late_to_say_how_it_does_is_busy_while_it_answers_others(
     fake_host: ModelHost, embedder: TfServingEmbedder, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    monkeypatch.setattr(client, "_STATUS_SECONDS", 0.1)
-    monkeypatch.setattr(client, "_SILENT_SECONDS", 1.5)
+    monkeypatch.setattr(versions, "_STATUS_SECONDS", 0.1)
+    monkeypatch.setattr(versions, "_SILENT_SECONDS", 1.5)
     fake_host.late[late] = 5.0
     for _ in range(20):
         assert await fingerprint(embedder) == "f" * 64
@@ -181,7 +181,7 @@ async def test_an_answer_from_before_the_connection_broke_is_not_given_to_the_mo
     """A host answers and dies before its card is read; in its place another model stands under the same number."""
     made = TfServingEmbedder(fake_host.address, "inception", watch_seconds=600)
     await made.start()
-    describe, replaced = made._describe, False
+    describe, replaced = made._versions._describe, False
     vectors = unit(1, D)
 
     def mirrored(response: Any) -> None:
@@ -200,7 +200,7 @@ async def test_an_answer_from_before_the_connection_broke_is_not_given_to_the_mo
             assert await eventually(lambda: made.model is not None and made.model.fingerprint == "b" * 64)
         return await describe(version, until)
 
-    monkeypatch.setattr(made, "_describe", describe_the_next)
+    monkeypatch.setattr(made._versions, "_describe", describe_the_next)
     fake_host.versions[2] = card("e" * 64)
     answer = await made.embed(PICTURE, EMBEDDING, 10)
     await made.close()
