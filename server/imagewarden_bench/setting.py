@@ -76,7 +76,7 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     rounds=1,
-    seconds=1.0,
+    seconds=0.75,
     callers=(1, 16),
     entries=(3, 1),
     vectors=(1_000, 10_000),
