@@ -76,7 +76,7 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     rounds=1,
-    seconds=0.75,
+    seconds=0.5,
     callers=(1, 16),
     entries=(3, 1),
     vectors=(1_000, 10_000),
@@ -86,7 +86,7 @@ QUICK = Sizes(
     catalogues=((100, 1_000), (400, 10_000)),
     real=6,
     size_checks=8,
-    started=20_000,
+    started=10_000,
     bans=10,
     pictures=(MEGAPIXEL, SMALL),
 )
