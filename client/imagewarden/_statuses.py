@@ -41,6 +41,8 @@ _CLASSES: dict[grpc.StatusCode, type[ImageWardenError]] = {
     grpc.StatusCode.ABORTED: FailedPrecondition,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
 }
+_LOST = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+"""What grpc.aio itself says where a call ends while it writes to it: the status that the server gave is lost then."""
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -58,6 +60,8 @@ def from_rpc_error(error: grpc.RpcError, *, target: str, request_id: str) -> Ima
         return from_status(status, request_id=request_id)
     code = error.code()
     details = error.details() or "no details were given"
+    if (code, details) == _LOST:
+        code, details = grpc.StatusCode.UNAVAILABLE, "the call ended while a message was on its way to it"
     if code is grpc.StatusCode.UNAVAILABLE:
         return ConnectionFailed(
             f"no answer from {target}: {details}; is the server running there, and is TLS on at both ends or neither?",

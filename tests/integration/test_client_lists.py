@@ -369,10 +369,16 @@ async def test_the_asynchronous_client_does_the_same(service: FakeService) -> No
             context.abort(grpc.StatusCode.UNAVAILABLE, "stopping")
 
         service.answer("ImportEntries", stops)
-        answers = client.import_entries("abuse", hashes(20 * MAX_RECORDS))
-        assert (await anext(answers)).number == MAX_RECORDS
+        found.clear()
+
+        async def bring() -> None:
+            async for answer in client.import_entries("abuse", hashes(20 * MAX_RECORDS)):
+                found.append(answer.number)  # noqa: PERF401 -- those before the failure are kept
+
         with pytest.raises(iw.Unavailable):
-            await anext(answers)
+            await bring()
+        # Where the call ends while grpc.aio writes to it, it forgets the answer that was not read yet.
+        assert found in ([MAX_RECORDS], [])
 
         def give(_: Any, __: Any) -> Iterator[pb.ExportEntriesResponse]:
             for place in range(3):
