@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 from sqlalchemy import delete as sql_delete
 
-from imagewarden_server.catalog import dimensions, feed, hashlines
+from imagewarden_server.catalog import dimensions, feed, hashlines, named
 from imagewarden_server.catalog.audit import Note, stamp
 from imagewarden_server.catalog.entries import NewRow, insert_entries, insert_signals, kept_of
 from imagewarden_server.catalog.export import local_of_entry, vectors_of_entry
@@ -26,9 +26,6 @@ from imagewarden_server.matching.types import EntryState, HashSignal, NewEntry, 
 
 _CHUNK = 500
 _ACTIVE = EntryState.ACTIVE.value
-
-Key = tuple[Any, ...]
-"""By what a record's entry is known: its id, or its source with its external_id or its first hash."""
 
 
 @dataclasses.dataclass
@@ -102,7 +99,7 @@ def _runs(records: Iterable[ListRecord]) -> Iterator[list[ListRecord]]:
     by an id, would be found once it is there.
     """
     run: list[ListRecord] = []
-    seen: dict[Key, bool] = {}
+    seen: dict[named.Key, bool] = {}
     for record in records:
         by_id, name = bool(record.id), ("external_id", record.entry.source, record.entry.external_id)
         if run and (record.removed != run[0].removed or (record.entry.external_id and seen.get(name, by_id) != by_id)):
@@ -137,14 +134,14 @@ def _note(bank: Any, result: Imported, tally: _Tally) -> Note | None:
 
 def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: int, tally: _Tally) -> None:
     """Add the entries of records that are new, and bring those that are there up to date."""
-    last: dict[Key, ListRecord] = {}
+    last: dict[named.Key, ListRecord] = {}
     for record in records:
         # What comes twice is as it came last, and where it came last.
-        known_by = _key(record)
+        known_by = named.key_of(record)
         last.pop(known_by, None)
         last[known_by] = record
     tally.unchanged += len(records) - len(last)
-    known = _known(connection, bank.key, last)
+    known = named.there(connection, bank.key, last)
     fresh = [record for key, record in last.items() if key not in known]
     there = [(known[key], record) for key, record in last.items() if key in known]
     # What is known by a hash alone is left as it is: people may have changed what they say of it.
@@ -164,68 +161,6 @@ def _put(connection: Connection, bank: Any, records: Sequence[ListRecord], now: 
         tally.added += [row.id for row in new]
         tally.brought += hashlines.lines_of_new(new)
         tally.ranges.append((first, first + len(new) - 1))
-
-
-def _key(record: ListRecord) -> Key:
-    if record.id:
-        return ("id", record.id)
-    entry = record.entry
-    if entry.external_id:
-        return ("external_id", entry.source, entry.external_id)
-    if entry.hashes:
-        return ("hash", entry.source, entry.hashes[0].type.value, entry.hashes[0].value)
-    # Vectors alone: nothing tells whether the bank has them.
-    return ("number", record.number)
-
-
-def _known(connection: Connection, bank_key: int, keys: Iterable[Key]) -> dict[Key, int]:
-    """The keys of the entries that are there; of several the oldest."""
-    by_kind: dict[str, list[Key]] = {}
-    for key in keys:
-        by_kind.setdefault(key[0], []).append(key)
-    found: dict[Key, int] = {}
-
-    def look(kind: str, query: Any, column: Any, made: Any) -> None:
-        wanted = set(by_kind.get(kind, ()))
-        values = list({key[-1] for key in wanted})
-        for begin in range(0, len(values), _CHUNK):
-            for row in connection.execute(query.where(column.in_(values[begin : begin + _CHUNK]))):
-                key = made(row)
-                if key in wanted:
-                    found.setdefault(key, row.key)
-
-    of_bank = select(entries.c.key, entries.c.id, entries.c.source, entries.c.external_id).where(
-        entries.c.bank_key == bank_key
-    )
-    look("id", of_bank, entries.c.id, lambda row: ("id", row.id))
-    look(
-        "external_id",
-        of_bank.order_by(entries.c.key),
-        entries.c.external_id,
-        lambda row: ("external_id", row.source, row.external_id),
-    )
-    return found | _known_by_hash(connection, bank_key, by_kind.get("hash", ()))
-
-
-def _known_by_hash(connection: Connection, bank_key: int, keys: Sequence[Key]) -> dict[Key, int]:
-    """As `_known`, of keys that are hashes: most records of most lists, so the driver itself is asked."""
-    wanted = set(keys)
-    # In the order of the index: those that follow each other are on one page.
-    values = sorted({key[-1] for key in wanted})
-    found: dict[Key, int] = {}
-    for begin in range(0, len(values), _CHUNK):
-        some = values[begin : begin + _CHUNK]
-        rows = connection.exec_driver_sql(
-            "SELECT entries.key, entries.source, hashes.type, hashes.value FROM hashes "  # noqa: S608 -- marks alone
-            "JOIN entries ON entries.key = hashes.entry_key "
-            f"WHERE hashes.value IN ({', '.join('?' * len(some))}) AND hashes.bank_key = ? ORDER BY entries.key",
-            (*some, bank_key),
-        )
-        for entry_key, source, type_, value in rows:
-            key = ("hash", source, type_, value)
-            if key in wanted:
-                found.setdefault(key, entry_key)
-    return found
 
 
 def _rows(connection: Connection, keys: Sequence[int]) -> dict[int, Any]:
@@ -370,7 +305,7 @@ def _remove(connection: Connection, bank: Any, records: Sequence[ListRecord], ta
     found: dict[int, None] = {}
     for record in records:
         before = len(found)
-        found |= dict.fromkeys(_named(connection, bank.key, record))
+        found |= dict.fromkeys(named.of_tombstone(connection, bank.key, record))
         if len(found) == before:
             tally.absent += 1
     if not found:
@@ -391,21 +326,3 @@ def _remove(connection: Connection, bank: Any, records: Sequence[ListRecord], ta
             tally.taken.append(hashlines.line(*row))
         connection.execute(sql_delete(entries).where(entries.c.key.in_(some)))
     connection.execute(update(banks).where(banks.c.key == bank.key).values(entry_count=banks.c.entry_count - len(keys)))
-
-
-def _named(connection: Connection, bank_key: int, record: ListRecord) -> list[int]:
-    """The keys of the entries that a tombstone names: by its id, or of its source by its external_id or its hashes."""
-    entry = record.entry
-    query = select(entries.c.key).where(entries.c.bank_key == bank_key).order_by(entries.c.key)
-    if record.id:
-        return list(connection.execute(query.where(entries.c.id == record.id)).scalars())
-    query = query.where(entries.c.source == entry.source)
-    if entry.external_id:
-        return list(connection.execute(query.where(entries.c.external_id == entry.external_id)).scalars())
-    found: dict[int, None] = {}
-    for signal in entry.hashes:
-        having = select(hashes.c.entry_key).where(
-            hashes.c.value == signal.value, hashes.c.bank_key == bank_key, hashes.c.type == signal.type.value
-        )
-        found |= dict.fromkeys(connection.execute(query.where(entries.c.key.in_(having))).scalars())
-    return list(found)
