@@ -37,7 +37,7 @@ class Sizes:
         catalogues: pictures and PDQ hashes of the catalogues whose checks are compared, the smallest first.
         real: pictures that are banned in each of these catalogues; of them the others are mixed.
         size_checks: of each, a round.
-        started: PDQ hashes of the catalogue that is started with.
+        started: PDQ hashes of the catalogue that is started with, and of the list that comes in.
         bans: how many are timed.
         pictures: width and height of those whose stages are timed.
     """

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from imagewarden_bench.setting import QUICK
+
 # Eleven processes are started one after the other, and a model is exported.
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -59,7 +61,7 @@ def test_it_says_under_what_it_was_made(record: Any, folder: Path) -> None:
 
 def test_new_pictures_are_held_against_the_bare_model_and_the_textbook(record: Any) -> None:
     rows = record["new"]["by_callers"]
-    assert [row["callers"] for row in rows] == [1, 16]
+    assert [row["callers"] for row in rows] == list(QUICK.callers)
     for row in rows:
         for ratio in ("of_bare_model", "of_textbook", "p50_of_bare_pass"):
             assert row[ratio]["least"] > 0
@@ -83,7 +85,7 @@ def test_the_index_answers_as_faiss_does(record: Any) -> None:
 
 def test_a_banks_best_entries_are_the_right_ones(record: Any) -> None:
     rows = record["index"]["entries"]
-    assert [row["pictures"] for row in rows] == [100, 800]
+    assert [row["pictures"] for row in rows] == list(QUICK.banks)
     assert all(row["copy_first"] > 0.9 for row in rows)
 
 
@@ -126,7 +128,7 @@ def test_what_cannot_be_measured_is_said(model_base: Path, arguments: list[str],
 
 def test_a_list_comes_in_while_others_check(record: Any) -> None:
     part = record["lists"]
-    assert part["hashes"] == 20_000
+    assert part["hashes"] == QUICK.started
     assert part["hashes_a_second"] > 0
     for when in ("alone", "beside"):
         for kind in ("new", "digest"):
