@@ -2,7 +2,7 @@
 
 Each descriptor is a word and a signature of 64 bits (see `vocabulary`). A query's keypoint votes for a picture where it
 has a descriptor of one of the same few words whose signature differs in few bits: the nearer, and the rarer the word,
-the more. A keypoint votes once for a picture, so that no repeated pattern wins by repetition, and only votes count
+the more. Of a word with many descriptors only those are looked at that may be like it (see `postings`). A keypoint votes once for a picture, so that no repeated pattern wins by repetition, and only votes count
 together that agree on how far the picture is turned and scaled (weak geometric consistency: Jegou, Douze, Schmid,
 ECCV 2008). The query's mirror image votes too.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagewarden_server.index.errors import DuplicateKey, WrongShape
-from imagewarden_server.index.postings import Postings
+from imagewarden_server.index.postings import PARTING_BITS, Lists, Postings, Queries
 from imagewarden_server.index.vocabulary import Vocabulary, load_vocabulary
 from imagewarden_server.index.votes import agreeing, best_of_each_vote, poses_of
 from imagewarden_server.media.local import DESCRIPTOR_SIZE, mirrored
@@ -46,8 +46,8 @@ _WORDS_AT_ONCE = 16
 _MOST_SEGMENTS = 4
 """More segments than this are wanted in one, beside all else."""
 
-_MOST_PAIRS = 16_000_000
-"""So many postings are compared for a side of a query: some 40 ms. Up to some 230,000 pictures that is all of them."""
+_MOST_PAIRS = 8_000_000
+"""So many postings are compared for a side of a query: some 50 ms. Up to some 500,000 pictures that is all of them."""
 
 _LEAST_VOTERS = 300
 """So many keypoints vote in any case: of 112 strongly edited pictures each was still found, with 250 one was not."""
@@ -74,10 +74,9 @@ class _Set:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Side:
-    """A query's keypoints as the index compares them: words [n, ASSIGNED], signatures of the same, poses [n, 2]."""
+    """A query's keypoints as the index compares them: each ASSIGNED times in a row, and their poses float32 [n, 2]."""
 
-    words: NDArray[np.int64]
-    signatures: NDArray[np.uint64]
+    queries: Queries
     poses: NDArray[np.float32]
 
 
@@ -175,9 +174,13 @@ class LocalIndex:
         projected = self._vocabulary.project(np.concatenate([side.descriptors for side in seen]))
         words = self._vocabulary.nearest(projected, ASSIGNED)
         signatures = self._vocabulary.sign(projected, words)
+        margins = self._vocabulary.margins(projected, words, PARTING_BITS)
         count = len(features.points)
         plain, in_mirror = (
-            _Side(words[part], signatures[part], poses_of(side.points))
+            _Side(
+                Queries(words[part].ravel(), signatures[part].ravel(), margins[part].reshape(-1, PARTING_BITS)),
+                poses_of(side.points),
+            )
             for side, part in zip(seen, (slice(count), slice(count, None)), strict=True)
         )
         return Question(plain, in_mirror)
@@ -188,15 +191,17 @@ class LocalIndex:
 
     def answer(self, question: Question, k: int) -> list[tuple[int, float, bool]]:
         """As `vote`."""
-        if not self._place or not self._segments or not len(question.plain.words):
+        if not self._place or not self._segments or not len(question.plain.poses):
             return []
-        votes = np.stack([self._votes(question.plain), self._votes(question.mirrored)])
-        best = votes.max(0)
-        found = np.flatnonzero(best > 0)
-        order = found[np.lexsort((found, -best[found]))][:k]
+        sides = [self._votes(side, k) for side in (question.plain, question.mirrored)]
+        places, votes = (np.concatenate(part) for part in zip(*sides, strict=True))
+        in_mirror = np.repeat([False, True], [len(found) for found, _ in sides])
+        # Where both sides have as many, it is not the mirror image.
+        order = np.lexsort((in_mirror, places, -votes))
+        _, first = np.unique(places[order], return_index=True)
         return [
-            (self._at_place(place).key, float(best[place]), bool(votes[1, place] > votes[0, place]))
-            for place in order.tolist()
+            (self._at_place(int(places[row])).key, float(votes[row]), bool(in_mirror[row]))
+            for row in order[np.sort(first)][:k].tolist()
         ]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -340,29 +345,29 @@ class LocalIndex:
             found += [(one.copy(), two.copy()) for one, two in parts]
         return found
 
-    def _votes(self, side: _Side) -> NDArray[np.float32]:
-        """Votes for all places."""
-        count = self._voters(side)
-        words, signatures, poses = side.words[:count].ravel(), side.signatures[:count].ravel(), side.poses
-        voters = np.repeat(np.arange(count), ASSIGNED)
+    def _votes(self, side: _Side, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k places with the most votes, and how many, most first."""
+        asked_of = [segment.lists(side.queries) for segment in self._segments]
+        queries = ASSIGNED * _voters(asked_of, len(side.poses))
         found: list[tuple[NDArray[Any], ...]] = []
-        for segment in self._segments:
-            asked, rows, bits = segment.near(words, signatures, RADIUS)
-            weight = _WEIGHT[bits] * self._vocabulary.idf[words[asked]] ** 2
-            found.append((voters[asked], segment.places[rows], weight, segment.poses[rows]))
+        for segment, lists in zip(self._segments, asked_of, strict=True):
+            asked, rows, bits = segment.near(lists.before(queries), side.queries.signatures, RADIUS)
+            weight = _WEIGHT[bits] * self._vocabulary.idf[side.queries.words[asked]] ** 2
+            found.append((asked // ASSIGNED, segment.places[rows], weight, segment.poses[rows]))
         voter, place, weight, pose = (np.concatenate(part) for part in zip(*found, strict=True))
         alive = self._live[place]
         voter, place, weight, pose = voter[alive], place[alive], weight[alive], pose[alive]
         chosen = best_of_each_vote(voter * np.int64(len(self._sets)) + place, weight)
         voter, place, weight, pose = voter[chosen], place[chosen], weight[chosen], pose[chosen]
-        return agreeing(place, weight, poses[voter] - pose, len(self._sets))
+        return agreeing(place, weight, side.poses[voter] - pose, k)
 
-    def _voters(self, side: _Side) -> int:
-        """How many of a query's keypoints vote, the strongest first: all, unless the lists are long."""
-        pairs = np.zeros(len(side.words), np.int64)
-        for segment in self._segments:
-            pairs += (segment.begins[side.words + 1] - segment.begins[side.words]).sum(axis=1)
-        return max(_LEAST_VOTERS, int(np.searchsorted(np.cumsum(pairs), _MOST_PAIRS)))
+
+def _voters(asked_of: Sequence[Lists], keypoints: int) -> int:
+    """How many of a query's keypoints vote, the strongest first: all, unless the lists are long."""
+    pairs = np.zeros(keypoints, np.float64)
+    for lists in asked_of:
+        pairs += np.bincount(lists.asked // ASSIGNED, lists.ends - lists.begins, keypoints)
+    return max(_LEAST_VOTERS, int(np.searchsorted(np.cumsum(pairs), _MOST_PAIRS)))
 
 
 def _size(features: LocalFeatures) -> int:

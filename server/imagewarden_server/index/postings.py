@@ -1,9 +1,12 @@
 """Postings of a range of sets of local features: which of them have a descriptor of a word, and how near is it?
 
 A posting is a descriptor: the place of its set, its signature of 64 bits and how its keypoint is turned and sized.
-Those of a word stand next to each other. The lists that are asked are copied one after the other into pieces that stay
-in the processor's cache, and compared piece by piece: some 2.6 ns a pair, however long or short the lists are, where a
-list by itself costs 5 us more and gathering by rows takes twice as long.
+Those of a word stand next to each other. Where words have many, those of a word whose signatures begin with the same
+few bits do, and of a query only the groups are compared that its like may be in: those whose bits differ from its own
+where it lies near the word's medians, so that a little change turns them (multi-probe: Lv, Josephson, Wang, Charikar,
+Li, VLDB 2007: Multi-Probe LSH). The lists that are asked are copied one after the other into pieces that stay in the
+processor's cache, and compared piece by piece: some 2.6 ns a pair, however long or short the lists are, where a list by
+itself costs 5 us more and gathering by rows takes twice as long.
 """
 
 from __future__ import annotations
@@ -17,16 +20,57 @@ from numpy.typing import NDArray
 _PAIRS = 131_072
 """Pairs compared at once: as many as are in a megabyte."""
 
+PARTING_BITS = 6
+"""By so many first bits of their signatures the postings of a word are parted at most."""
+
+_GROUP = 128
+"""So many postings a group has at least, in the mean: a shorter list costs more to find than to compare."""
+
+_DOUBT = 3.5
+"""A group is asked where the margins of the bits that differ add up to at most so much for each parting bit."""
+
 Near = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]
 """Of each pair that is near: the place of the query, the row of the posting, the bits that differ."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Postings:
-    """The postings of the sets in places [first, last), by word: those of word w are rows [begins[w], begins[w + 1]).
+class Queries:
+    """Descriptors in the words where they are looked for.
 
     Attributes:
-        begins: int64 [words + 1].
+        words: int64 [q].
+        signatures: uint64 [q], in these words.
+        margins: float32 [q, PARTING_BITS]: how far from the median that decides on each of the first bits.
+    """
+
+    words: NDArray[np.int64]
+    signatures: NDArray[np.uint64]
+    margins: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lists:
+    """What is compared with what: the place of a query, ascending, and rows [begins, ends) of postings; int64 [m]."""
+
+    asked: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def before(self, query: int) -> Lists:
+        """Those of the queries before one."""
+        count = int(np.searchsorted(self.asked, query))
+        return Lists(self.asked[:count], self.begins[:count], self.ends[:count])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Postings:
+    """The postings of the sets in places [first, last), by word and group of the word.
+
+    Those of group g of word w are rows [begins[r], begins[r + 1]), where r is w << bits | g.
+
+    Attributes:
+        bits: by how many first bits of their signatures the postings of a word are parted.
+        begins: int64 [(words << bits) + 1].
         places: int32 [n].
         signatures: uint64 [n].
         poses: float32 [n, 2]: orientation and size as the bins count them.
@@ -34,6 +78,7 @@ class Postings:
 
     first: int
     last: int
+    bits: int
     begins: NDArray[np.int64]
     places: NDArray[np.int32]
     signatures: NDArray[np.uint64]
@@ -51,35 +96,53 @@ class Postings:
         vocabulary: int,
     ) -> Postings:
         """Sort descriptors, of a vocabulary of so many words, into postings."""
-        order = np.argsort(words, kind="stable")
-        begins = np.searchsorted(words[order], np.arange(vocabulary + 1)).astype(np.int64)
-        return cls(first, last, begins, places[order], signatures[order], poses[order])
+        bits = _parting_bits(len(words) / vocabulary)
+        groups = _groups(signatures, bits)
+        # By groups, then by words: numpy sorts numbers of 16 bits and less by radix, many times as fast.
+        order = np.argsort(groups, kind="stable")
+        order = order[np.argsort(words[order], kind="stable")]
+        count = np.bincount(words.astype(np.int64) << bits | groups, minlength=vocabulary << bits)
+        begins = np.concatenate([[0], np.cumsum(count)])
+        return cls(first, last, bits, begins, places[order], signatures[order], poses[order])
 
     @property
     def nbytes(self) -> int:
         """How many bytes of memory they take."""
         return self.begins.nbytes + self.places.nbytes + self.signatures.nbytes + self.poses.nbytes
 
-    def near(self, words: NDArray[np.int64], signatures: NDArray[np.uint64], radius: int) -> Near:
-        """The postings of each query's word whose signature differs in at most so many bits.
+    def lists(self, queries: Queries) -> Lists:
+        """The lists that each query is compared with."""
+        turned = np.arange(1 << self.bits)
+        # Row by row the bits that are turned around; the first bit of a signature is the highest of its byte.
+        which = (turned[:, None] >> np.arange(self.bits)[::-1]) & 1
+        doubt = queries.margins[:, : self.bits] @ which.T.astype(np.float32)
+        asked, turned = np.nonzero(doubt <= _DOUBT * self.bits)
+        group = _groups(queries.signatures, self.bits)[asked] ^ turned
+        rows = queries.words[asked] << self.bits | group
+        return Lists(asked, self.begins[rows], self.begins[rows + 1])
+
+    def near(self, lists: Lists, signatures: NDArray[np.uint64], radius: int) -> Near:
+        """The postings of some lists whose signature differs in at most so many bits from the query's.
 
         Args:
-            words: int64 [q].
-            signatures: uint64 [q], of the same queries in these words.
+            lists: of these postings.
+            signatures: uint64 [q], of the queries.
             radius: in bits of 64.
         """
-        begins, ends = self.begins[words], self.begins[words + 1]
-        lengths = ends - begins
+        lengths = lists.ends - lists.begins
         pairs = np.concatenate([[0], np.cumsum(lengths)])
-        lists = [self.signatures[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        from_pairs = lists.begins - pairs[:-1]
+        mine = signatures[lists.asked]
         found: list[Near] = [_NOTHING]
         for first, last in itertools.pairwise(_cuts(pairs)):
-            differ = np.concatenate(lists[first:last])
-            differ ^= np.repeat(signatures[first:last], lengths[first:last])
+            rows = np.repeat(from_pairs[first:last], lengths[first:last])
+            rows += np.arange(pairs[first], pairs[last])
+            differ = self.signatures[rows]
+            differ ^= np.repeat(mine[first:last], lengths[first:last])
             bits = np.bitwise_count(differ)
             near = np.flatnonzero(bits <= radius)
-            asked = np.searchsorted(pairs, near + pairs[first], side="right") - 1
-            found.append((asked, near + (pairs[first] - pairs[asked] + begins[asked]), bits[near]))
+            at = np.searchsorted(pairs, near + pairs[first], side="right") - 1
+            found.append((lists.asked[at], rows[near], bits[near]))
         asked, rows, bits = (np.concatenate(part) for part in zip(*found, strict=True))
         return asked, rows, bits
 
@@ -87,7 +150,21 @@ class Postings:
 _NOTHING: Near = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8)
 
 
+def _parting_bits(mean: float) -> int:
+    """By how many bits words of so many postings in the mean are parted."""
+    return int(np.clip(np.log2(max(mean, 1) / _GROUP), 0, PARTING_BITS))
+
+
+def _groups(signatures: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
+    """The first so many bits of signatures, whose first eight bits are the lowest byte's, the highest first."""
+    return (
+        (signatures & np.uint64(0xFF)).astype(np.uint8) >> np.uint8(8 - bits)
+        if bits
+        else np.zeros(len(signatures), np.uint8)
+    )
+
+
 def _cuts(pairs: NDArray[np.int64]) -> list[int]:
-    """Where to cut queries, before each of which there are so many pairs, into pieces of about `_PAIRS`."""
+    """Where to cut lists, before each of which there are so many pairs, into pieces of about `_PAIRS`."""
     places = np.searchsorted(pairs, np.arange(0, pairs[-1], _PAIRS))
     return [int(place) for place in np.unique(np.append(places, len(pairs) - 1))]

@@ -130,6 +130,11 @@ class Vocabulary:
         bits = np.packbits(rows > self.medians[words], axis=-1)
         return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
 
+    def margins(self, projected: NDArray[np.float32], words: NDArray[np.int64], bits: int) -> NDArray[np.float32]:
+        """How far projected rows [n, 64] are from what decides on the first bits of `sign`: float32 [n, m, bits]."""
+        apart: NDArray[np.float32] = np.abs(projected[:, None, :bits] - self.medians[words, :bits])
+        return apart
+
 
 def project(
     descriptors: NDArray[np.uint8], mean: NDArray[np.float32], projection: NDArray[np.float32]

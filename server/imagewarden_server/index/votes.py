@@ -9,8 +9,10 @@ _TURNS = 16
 _SCALES = 12
 _OCTAVE = 2.0
 """Bins of scale an octave."""
+_FIRST_VOTED = 128
+"""So many sets with the most votes are asked first how far these agree."""
 _MOST_VOTED = 2_048
-"""So many sets are asked how far their votes agree."""
+"""So many more are asked at most."""
 
 
 def poses_of(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,31 +37,50 @@ def best_of_each_vote(group: NDArray[np.int64], weight: NDArray[np.float32]) -> 
 
 
 def agreeing(
-    place: NDArray[np.int32], weight: NDArray[np.float32], pose: NDArray[np.float32], places: int
-) -> NDArray[np.float32]:
-    """The most votes for each place that agree on turn and scale, to two bins of each: float32 [places].
+    place: NDArray[np.int32], weight: NDArray[np.float32], pose: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k places with the most votes that agree on turn and scale, to two bins of each, and how many: most first.
+
+    Votes that agree are at most all there are. So those places are asked first that have the most in all, and of the
+    others only those that have as many as agree for the k-th best of the first.
 
     Args:
         place: int32 [n], what each vote is for.
         weight: float32 [n].
         pose: float32 [n, 2], the difference of the two keypoints' poses.
-        places: how many places there are.
+        k: how many places.
+
+    Returns:
+        int32 [m] and float32 [m], m at most k.
     """
     there, compact = np.unique(place, return_inverse=True)
-    if len(there) > _MOST_VOTED:
-        # Those with the most votes in all: others have hardly more that agree.
-        total = np.bincount(compact, weight)
-        chosen = np.zeros(len(there), np.bool_)
-        chosen[np.argpartition(total, -_MOST_VOTED)[-_MOST_VOTED:]] = True
-        kept = chosen[compact]
-        there, compact = np.unique(place[kept], return_inverse=True)
-        weight, pose = weight[kept], pose[kept]
+    total = np.bincount(compact, weight, len(there)).astype(np.float32)
+    order = np.argsort(-total, kind="stable")
+    votes = np.zeros(len(there), np.float32)
+    for asked in np.split(order, [max(k, _FIRST_VOTED)]):
+        chosen = asked[total[asked] >= _kth(votes, k)][:_MOST_VOTED]
+        row = np.full(len(there), -1)
+        row[chosen] = np.arange(len(chosen))
+        rows = row[compact]
+        kept = rows >= 0
+        votes[chosen] = _most_agreeing(rows[kept], weight[kept], pose[kept], len(chosen))
+    best = np.argsort(-votes, kind="stable")[:k]
+    return there[best], votes[best]
+
+
+def _kth(votes: NDArray[np.float32], k: int) -> float:
+    return float(np.partition(votes, -k)[-k]) if k <= len(votes) else 0.0
+
+
+def _most_agreeing(
+    row: NDArray[np.intp], weight: NDArray[np.float32], pose: NDArray[np.float32], rows: int
+) -> NDArray[np.float32]:
+    """Of each of so many rows the most votes in two bins of turn and two of scale: float32 [rows]."""
     turn = np.floor(pose[:, 0]).astype(np.int64) % _TURNS
     scale = np.clip(np.floor(pose[:, 1]).astype(np.int64) + _SCALES // 2, 0, _SCALES - 1)
-    cell = (compact * _TURNS + turn) * _SCALES + scale
-    table = np.bincount(cell, weight, len(there) * _TURNS * _SCALES).reshape(len(there), _TURNS, _SCALES)
+    cell = (row * _TURNS + turn) * _SCALES + scale
+    table = np.bincount(cell, weight, rows * _TURNS * _SCALES).reshape(rows, _TURNS, _SCALES)
     table += np.roll(table, -1, axis=1)
     table[:, :, :-1] += table[:, :, 1:].copy()
-    votes = np.zeros(places, np.float32)
-    votes[there] = table.reshape(len(there), -1).max(1) if len(there) else 0
-    return votes
+    most: NDArray[np.float32] = table.max(axis=(1, 2), initial=0).astype(np.float32)
+    return most
