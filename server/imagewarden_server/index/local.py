@@ -2,9 +2,10 @@
 
 Each descriptor is a word and a signature of 64 bits (see `vocabulary`). A query's keypoint votes for a picture where it
 has a descriptor of one of the same few words whose signature differs in few bits: the nearer, and the rarer the word,
-the more. Of a word with many descriptors only those are looked at that may be like it (see `postings`). A keypoint votes once for a picture, so that no repeated pattern wins by repetition, and only votes count
-together that agree on how far the picture is turned and scaled (weak geometric consistency: Jegou, Douze, Schmid,
-ECCV 2008). The query's mirror image votes too.
+the more. Of a word with many descriptors only those are looked at that may be like it (see `postings`). A keypoint
+votes once for a picture, so that no repeated pattern wins by repetition, and only votes count together that agree on
+how far the picture is turned and scaled (weak geometric consistency: Jegou, Douze, Schmid, ECCV 2008). The query's
+mirror image votes too.
 """
 
 from __future__ import annotations
