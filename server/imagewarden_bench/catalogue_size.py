@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from imagewarden import BankKind
-from imagewarden.v1 import moderation_service_pb2 as pb
 from imagewarden_bench.load import CHECK, closed
 from imagewarden_bench.pictures import MEGAPIXEL
 from imagewarden_bench.processes import made
-from imagewarden_bench.setting import Setting, check_request, running, spread, verdicts
+from imagewarden_bench.setting import Setting, check_request, running, spread, stage_medians, verdicts
 from imagewarden_eval.service import READY_SECONDS, Service, patiently
 
 _WARM_UP = 5
@@ -52,7 +50,7 @@ def measure(setting: Setting) -> dict[str, Any]:
                 "start_seconds": round(started, 1),
                 "p50_ms": spread(row["p50"]),
                 "of_smallest": spread([one / two for one, two in zip(row["p50"], smallest, strict=True)]),
-                "stages_ms": {name: round(statistics.median(took), 1) for name, took in row["stages"].items()},
+                "stages_ms": stage_medians(row["answers"]),
             }
             for (pictures, hashes, built, started, _), row in zip(services, rows, strict=True)
         ],
@@ -75,7 +73,7 @@ def _real(setting: Setting, folder: Path) -> Path:
 
 
 def _rounds(setting: Setting, services: list[tuple[int, int, float, float, Service]]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{"p50": [], "stages": {}} for _ in services]
+    rows: list[dict[str, Any]] = [{"p50": [], "answers": []} for _ in services]
     count = setting.sizes.size_checks
     for _, _, _, _, service in services:
         warm = [check_request(one) for one in setting.pictures.files(_WARM_UP, MEGAPIXEL)]
@@ -88,8 +86,6 @@ def _rounds(setting: Setting, services: list[tuple[int, int, float, float, Servi
                 load = closed(service.address, CHECK, requests, 1, READY_SECONDS)
                 verdicts(load.answers, new=True)
                 row["p50"].append(load.percentile(0.5))
-                for data in load.answers:
-                    for one in pb.CheckImageResponse.FromString(data).timings:
-                        row["stages"].setdefault(one.stage, []).append(1e3 * one.duration.ToTimedelta().total_seconds())
+                row["answers"] += load.answers
             step(1)
     return rows

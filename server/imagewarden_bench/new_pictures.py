@@ -13,8 +13,8 @@ from imagewarden import BankKind
 from imagewarden_bench.load import CHECK, PREDICT, Load, arriving, closed
 from imagewarden_bench.pictures import MEGAPIXEL, Pictures
 from imagewarden_bench.processes import Contender, export_textbook, processor_seconds, textbook_host
-from imagewarden_bench.setting import Running, Setting, check_request, running, spread, verdicts
-from imagewarden_eval.service import Service, patiently
+from imagewarden_bench.setting import Running, Setting, check_request, running, spread, stage_medians, verdicts
+from imagewarden_eval.service import READY_SECONDS, Service, patiently
 from imagewarden_server.embedding import _tfs
 from imagewarden_server.embedding.tensors import write_pictures
 from imagewarden_serving import npm
@@ -23,6 +23,7 @@ from imagewarden_serving import npm
 _SHAPES = ((1, 1), (1, 2), (4, 1), (4, 2), (8, 1))
 _OPEN_SHARE = 0.7
 _LIKELY_RATE = 16.0
+_WIRE_CHECKS = 30
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         started = pool.submit(
             lambda: stack.enter_context(Contender("model", setting.model_base_path, scratch / "bare.log"))
         )
-        fill(setting, ours.service)
+        banned = fill(setting, ours.service)
         bare = started.result()
         textbook = stack.enter_context(textbook_host(exported.result(), scratch))
         limit = max(_SHAPES, key=lambda shape: _bare(bare, shape, sizes.seconds / 3)["a_second"])
@@ -51,17 +52,19 @@ def measure(setting: Setting) -> dict[str, Any]:
         files = setting.pictures.files(max(8, int(rate * sizes.seconds)), MEGAPIXEL)
         open_loop = arriving(ours.service.address, CHECK, [check_request(one) for one in files], rate, setting.seed)
         verdicts(open_loop.answers, new=True)
+        wire = _wire(ours.service.address, banned)
     return {
         "banned_pictures": sizes.entries[0],
         "logos": sizes.entries[1],
         "limit": {"pictures_a_call": limit[0], "threads": limit[1]},
         "by_callers": [_row(callers, found) for callers, found in rows.items()],
+        "wire_ms": wire,
         "open_loop": {"arriving_a_second": round(rate, 2), **open_loop.record()},
     }
 
 
-def fill(setting: Setting, service: Service) -> None:
-    """Ban pictures and register logos: as many as the run's sizes say."""
+def fill(setting: Setting, service: Service) -> bytes:
+    """Ban pictures and register logos, as many as the run's sizes say; the last banned file."""
     pictures, logos = setting.sizes.entries
     service.client.create_bank("pictures", BankKind.BANNED)
     service.client.create_bank("logos", BankKind.BRAND)
@@ -75,6 +78,13 @@ def fill(setting: Setting, service: Service) -> None:
                 lambda key, slug=slug, svg=svg: service.client.register_logo("logos", slug, [svg], request_id=key)  # type: ignore[misc]  # the same
             )
             step(1)
+    return image
+
+
+def _wire(address: str, banned: bytes) -> float:
+    """What a check of a file takes its caller beside its stages, ms: of a banned file, whose digest decides at once."""
+    load = closed(address, CHECK, [check_request(banned)] * _WIRE_CHECKS, 1, READY_SECONDS)
+    return round(load.percentile(0.5) - sum(stage_medians(load.answers).values()), 1)
 
 
 def _logos(count: int, seed: int) -> list[tuple[str, bytes]]:
@@ -168,5 +178,6 @@ def _row(callers: int, found: list[dict[str, Any]]) -> dict[str, Any]:
     processor = {name: [one["processor_ms"][name] for one in found] for name in found[0]["processor_ms"]}
     processor["bare model"] = [one["bare_processor_ms"] for one in found]
     row["processor_ms_a_picture"] = {name: spread(values) for name, values in processor.items()}
+    row["stages_ms"] = stage_medians([answer for load in loads for answer in load.answers])
     row["p50_of_bare_pass"] = spread([one["ours"].percentile(0.5) / one["pass_ms"] for one in found])
     return row

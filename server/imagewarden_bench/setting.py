@@ -168,6 +168,15 @@ def check_request(image: bytes, banks: Sequence[str] = ()) -> bytes:
     return pb.CheckImageRequest(image=image, banks=[f"banks/{bank}" for bank in banks]).SerializeToString()
 
 
+def stage_medians(answers: Sequence[bytes]) -> dict[str, float]:
+    """Of each stage of the checks that were answered, serialised CheckImageResponses, the median in milliseconds."""
+    took: dict[str, list[float]] = {}
+    for data in answers:
+        for one in pb.CheckImageResponse.FromString(data).timings:
+            took.setdefault(one.stage, []).append(1e3 * one.duration.ToTimedelta().total_seconds())
+    return {stage: round(statistics.median(times), 1) for stage, times in took.items()}
+
+
 def verdicts(answers: Sequence[bytes], *, new: bool = False) -> dict[str, int]:
     """How many answers have which verdict.
 

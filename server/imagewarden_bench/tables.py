@@ -91,8 +91,15 @@ def _new(part: Record) -> Iterator[str]:
     )
     first = part["by_callers"][0]
     yield (
-        f"With {first['callers']} caller a check takes {_spread(first['p50_of_bare_pass'])} times the bare model's one "
-        f"pass of {first['bare_pass_ms']['median']:.0f} ms.\n"
+        f"At {first['callers']} at once a check takes {_spread(first['p50_of_bare_pass'])} times the bare model's one "
+        f"pass of {first['bare_pass_ms']['median']:.0f} ms. Where that time is, medians: `embed` is the model with its "
+        "wire and queue, and runs beside `local_extract` and the `local_search` after it; `wire` is what a banned file "
+        "of this size takes its caller beside its stages.\n"
+    )
+    stages = {"wire": part["wire_ms"], **first["stages_ms"]}
+    yield table(
+        ["stage", "ms", "of the check"],
+        [[name, f"{took:.1f}", f"{took / first['p50_ms']['median']:.2f}"] for name, took in stages.items()],
     )
     yield (
         f"Open loop, {opened['arriving_a_second']} arriving a second: p50 {opened['p50_ms']:.0f} ms, p95 "

@@ -66,6 +66,8 @@ def test_new_pictures_are_held_against_the_bare_model_and_the_textbook(record: A
         for ratio in ("of_bare_model", "of_textbook", "p50_of_bare_pass"):
             assert row[ratio]["least"] > 0
         assert row["checks_a_second"]["median"] < 1.5 * row["bare_model_a_second"]["median"], "nothing was left out"
+        assert {"decode", "embed", "local_extract", "local_search", "policy"} <= set(row["stages_ms"])
+    assert 0 < record["new"]["wire_ms"] < rows[0]["p50_ms"]["median"]
     assert record["new"]["open_loop"]["answers"] > 0
 
 
