@@ -131,7 +131,7 @@ class Vocabulary:
         return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
 
     def margins(self, projected: NDArray[np.float32], words: NDArray[np.int64], bits: int) -> NDArray[np.float32]:
-        """How far projected rows [n, 64] are from what decides on the first bits of `sign`: float32 [n, m, bits]."""
+        """How far projected rows [n, 64] are, in words [n, m], from what decides on the first bits: [n, m, bits]."""
         apart: NDArray[np.float32] = np.abs(projected[:, None, :bits] - self.medians[words, :bits])
         return apart
 

@@ -10,7 +10,7 @@ _SCALES = 12
 _OCTAVE = 2.0
 """Bins of scale an octave."""
 _FIRST_VOTED = 128
-"""So many sets with the most votes are asked first how far these agree."""
+"""So many sets with the most votes, or as many as are wanted, are asked first how far these agree."""
 _MOST_VOTED = 2_048
 """So many more are asked at most."""
 
@@ -42,7 +42,7 @@ def agreeing(
     """The k places with the most votes that agree on turn and scale, to two bins of each, and how many: most first.
 
     Votes that agree are at most all there are. So those places are asked first that have the most in all, and of the
-    others only those that have as many as agree for the k-th best of the first.
+    others only those that have as many as agree for the k-th best of the first (and at most `_MOST_VOTED` of these).
 
     Args:
         place: int32 [n], what each vote is for.
@@ -57,19 +57,21 @@ def agreeing(
     total = np.bincount(compact, weight, len(there)).astype(np.float32)
     order = np.argsort(-total, kind="stable")
     votes = np.zeros(len(there), np.float32)
-    for asked in np.split(order, [max(k, _FIRST_VOTED)]):
-        chosen = asked[total[asked] >= _kth(votes, k)][:_MOST_VOTED]
+    first, others = np.split(order, [max(k, _FIRST_VOTED)])
+    for asked in (first, others[:_MOST_VOTED]):
+        chosen = asked[total[asked] >= _kth(votes, k)]
         row = np.full(len(there), -1)
         row[chosen] = np.arange(len(chosen))
         rows = row[compact]
         kept = rows >= 0
         votes[chosen] = _most_agreeing(rows[kept], weight[kept], pose[kept], len(chosen))
     best = np.argsort(-votes, kind="stable")[:k]
+    best = best[votes[best] > 0]
     return there[best], votes[best]
 
 
 def _kth(votes: NDArray[np.float32], k: int) -> float:
-    return float(np.partition(votes, -k)[-k]) if k <= len(votes) else 0.0
+    return float(np.partition(votes, -k)[-k]) if 0 < k <= len(votes) else 0.0
 
 
 def _most_agreeing(

@@ -12,7 +12,7 @@ import skimage
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from imagewarden_server.index import local
+from imagewarden_server.index import local, postings
 from imagewarden_server.index.errors import DuplicateKey, WrongShape
 from imagewarden_server.index.local import LocalIndex
 from imagewarden_server.index.vocabulary import VOCABULARY, Points, Vocabulary, load_vocabulary
@@ -107,6 +107,71 @@ class TestVote:
         index.add([1], [1], [empty])
         assert index.vote(stored()[0], 5) == []
         assert index.get(1) is empty
+
+
+class TestParted:
+    """Words whose postings are parted by the first bits of their signatures."""
+
+    @staticmethod
+    def parted(monkeypatch: pytest.MonkeyPatch, doubt: float) -> LocalIndex:
+        """An index of a large segment that is parted, and a small one that is not."""
+        monkeypatch.setattr(postings, "_DOUBT", doubt)
+        monkeypatch.setattr(postings, "_GROUP", 0.05)
+        monkeypatch.setattr(local, "_SMALL", 1)
+        index = LocalIndex()
+        last = len(stored()) - 1
+        index.add([10 + n for n in range(last)], [1000 + n // 2 for n in range(last)], stored()[:-1])
+        monkeypatch.setattr(postings, "_GROUP", 10**6)
+        index.add([10 + last], [1000 + last // 2], stored()[-1:])
+        assert [segment.bits > 0 for segment in index._segments] == [True, False]
+        return index
+
+    def test_where_every_group_is_asked_answers_are_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        index, whole = self.parted(monkeypatch, 1e9), filled()
+        for number in voters():
+            # Of two keypoints of one set that are as near, another one may vote: so the first alone is the same.
+            (ours, votes, flip), (theirs, expected, flipped) = (
+                each.vote(stored()[number], 1)[0] for each in (index, whole)
+            )
+            assert (ours, flip) == (theirs, flipped)
+            assert votes == pytest.approx(expected)
+
+    def test_where_few_are_asked_copies_are_found_by_fewer_pairs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        index, whole = self.parted(monkeypatch, 3.5), filled()
+        for number in voters():
+            copy = features(jpeg(tiles()[number], 40))
+            assert index.vote(copy, 5)[0][0] == 10 + number
+            asked = [
+                sum(int((lists.ends - lists.begins).sum()) for lists in (one.lists(side) for one in each._segments))
+                for each in (index, whole)
+                for side in [each.question(copy).plain.queries]
+            ]
+            assert asked[0] < 0.7 * asked[1]
+
+    def test_where_lists_are_long_the_strongest_keypoints_vote(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        index = self.parted(monkeypatch, 1e9)
+        one = stored()[voters()[0]]
+        strongest = LocalFeatures(one.points[:40], one.descriptors[:40], one.aspect)
+        expected = index.vote(strongest, 5)
+        assert index.vote(one, 5) != expected
+        monkeypatch.setattr(local, "_MOST_PAIRS", 1)
+        monkeypatch.setattr(local, "_LEAST_VOTERS", 40)
+        assert index.vote(one, 5) == expected
+
+    def test_groups_are_of_the_bits_whose_margins_are_said(self) -> None:
+        vocabulary = load_vocabulary()
+        rows = vocabulary.project(stored()[0].descriptors)
+        words = vocabulary.nearest(rows, 2)
+        count = postings.PARTING_BITS
+        margins = vocabulary.margins(rows, words, count)
+        before = postings._groups(vocabulary.sign(rows, words).ravel(), count).reshape(words.shape)
+        for place in range(count):
+            for which in range(words.shape[1]):
+                above = rows[:, place] > vocabulary.medians[words[:, which], place]
+                moved = rows.copy()
+                moved[:, place] += np.where(above, -1, 1) * (margins[:, which, place] + 0.01)
+                after = postings._groups(vocabulary.sign(moved, words[:, which]), count)
+                assert (before[:, which] ^ after == 1 << (count - 1 - place)).all()
 
 
 class TestChanges:

@@ -26,9 +26,9 @@ def made_of(words: Words, signatures: Signatures, chance: np.random.Generator) -
     return Postings.of(7, 99, words, places, signatures, poses, WORDS)
 
 
-def asked(words: NDArray[np.int64], signatures: Signatures, margin: float = 0) -> Queries:
-    """Queries; of no margin at all, so that their like may be in every group, unless one is said."""
-    return Queries(words, signatures, np.full((len(words), PARTING_BITS), margin, np.float32))
+def asked(words: NDArray[np.int64], signatures: Signatures) -> Queries:
+    """Queries of no margin at all, so that their like may be in every group."""
+    return Queries(words, signatures, np.zeros((len(words), PARTING_BITS), np.float32))
 
 
 def first_bits(signature: int, bits: int) -> str:
@@ -37,7 +37,7 @@ def first_bits(signature: int, bits: int) -> str:
 
 
 @pytest.mark.parametrize("pairs", [1, 500, 10**9], ids=["one by one", "in pieces", "all at once"])
-@pytest.mark.parametrize(("group", "bits"), [(10**6, 0), (40, 2), (1, PARTING_BITS)])
+@pytest.mark.parametrize(("group", "bits"), [(10**6, 0), (60, 0), (20, 3), (1, PARTING_BITS)])
 def test_near_postings_are_those_that_plain_comparison_finds(
     chance: np.random.Generator, monkeypatch: pytest.MonkeyPatch, pairs: int, group: int, bits: int
 ) -> None:
@@ -90,25 +90,28 @@ def test_places_and_poses_go_with_their_signatures(
 def test_only_groups_are_asked_whose_bits_may_have_turned(
     chance: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postings, "_GROUP", 100)
+    monkeypatch.setattr(postings, "_GROUP", 60)
+    monkeypatch.setattr(postings, "_DOUBT", 2.0)  # for each of three bits: 6 in all
     words = np.zeros(8_000, np.uint16)
     signatures = chance.integers(0, 2**64, len(words), np.uint64)
     made = made_of(words, signatures, chance)
-    assert made.bits == 2
+    assert made.bits == 3
     mine = signatures[:1]
-    own = first_bits(int(mine[0]), 2)
-    other = own[0] + "10"[int(own[1])]
-    for margins, groups in (
-        ([100.0, 100.0], {own}),
-        ([100.0, 0.0], {own, other}),
-        ([0.0, 0.0], {"00", "01", "10", "11"}),
+    own = int(first_bits(int(mine[0]), 3), 2)
+    for margins, turned in (
+        ([100, 100, 100], {0b000}),
+        ([100, 100, 5.9], {0b000, 0b001}),
+        ([6.1, 100, 5.9], {0b000, 0b001}),
+        ([5, 100, 0], {0b000, 0b001, 0b100, 0b101}),
+        ([4, 4, 4], {0b000, 0b001, 0b010, 0b100}),
+        ([2, 2, 2], set(range(8))),
     ):
         queries = asked(np.zeros(1, np.int64), mine)
-        queries.margins[0, :2] = margins
+        queries.margins[0, :3] = margins
         _, rows, _ = made.near(made.lists(queries), mine, 64)
-        seen = [first_bits(sign, 2) for sign in made.signatures[rows].tolist()]
-        assert set(seen) == groups
-        assert len(seen) == sum(first_bits(sign, 2) in groups for sign in signatures.tolist())
+        seen = [int(first_bits(sign, 3), 2) for sign in made.signatures[rows].tolist()]
+        assert set(seen) == {own ^ bits for bits in turned}
+        assert len(seen) == sum(int(first_bits(sign, 3), 2) ^ own in turned for sign in signatures.tolist())
 
 
 @pytest.mark.parametrize("pairs", [1, 10**9])
