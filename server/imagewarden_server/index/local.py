@@ -130,8 +130,8 @@ class LocalIndex:
         return self._at(key).entry
 
     def keys_of_entry(self, entry: int) -> list[int]:
-        """The keys of an entry's sets, in the order they came; none for an entry that is not there."""
-        return list(self._of_entry.get(entry, ()))
+        """The keys of an entry's sets, the least first, however they came; none for an entry that is not there."""
+        return sorted(self._of_entry.get(entry, ()))
 
     def add(self, keys: Sequence[int], entries: Sequence[int], features: Sequence[LocalFeatures]) -> None:
         """Add sets of features, each with the entry it is of.

@@ -255,7 +255,9 @@ class TestChanges:
         assert index.keys_of_entry(5) == []
         index.remove([10])
         assert index.keys_of_entry(1000) == [11]
-        index.remove([11])
+        index.add([10], [1000], stored()[:1])
+        assert index.keys_of_entry(1000) == [10, 11], "in the order of a start, which reads them by key"
+        index.remove([10, 11])
         assert index.keys_of_entry(1000) == []
         assert 10 not in index
         assert 12 in index
